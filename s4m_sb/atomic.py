@@ -1,0 +1,41 @@
+"""Files that exist whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a temporary name beside ``path``; renames it on success.
+
+    Whoever reads ``path`` meanwhile sees the old file or the new one, never
+    half of either. On an exception the temporary file is removed.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file to be written. Missing folders above it are made.
+
+    Yields
+    ------
+    Path
+        Where to write; the suffix is that of ``path``.
+
+    Example
+    -------
+    >>> target = getfixture("tmp_path") / "results" / "summary.txt"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("done")
+    >>> target.read_text()
+    'done'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

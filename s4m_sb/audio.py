@@ -1,0 +1,147 @@
+"""Reading and writing audio files: mono float32 tensors, clear errors.
+
+Everything that touches an audio file in this package goes through here.
+Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
+"""
+
+import os
+from dataclasses import dataclass
+
+import soundfile
+import torch
+from torchaudio.functional import resample
+
+from s4m_sb.atomic import replacing
+from s4m_sb.errors import InputError
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says."""
+
+    num_frames: int
+    sample_rate: int
+    num_channels: int
+
+
+def audio_info(path: str | os.PathLike) -> AudioInfo:
+    """Reads the header of an audio file.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+
+    Returns
+    -------
+    AudioInfo
+        Samples a channel, sample rate in Hz, channels.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty or not audio.
+    """
+    _check_file(path)
+    try:
+        info = soundfile.info(os.fspath(path))
+    except soundfile.LibsndfileError as error:
+        raise InputError(_not_audio(path, error)) from error
+    return AudioInfo(info.frames, info.samplerate, info.channels)
+
+
+def read_audio(
+    path: str | os.PathLike,
+    sample_rate: int | None = None,
+    start: int = 0,
+    num_frames: int = -1,
+) -> tuple[torch.Tensor, int]:
+    """Reads a file, or a window of it, as one channel.
+
+    Several channels are averaged. Integer formats are scaled to -1..1.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    sample_rate : int, optional
+        Resample to this rate in Hz; by default the file's own is kept.
+    start : int
+        First sample to read, counted at the file's own rate.
+    num_frames : int
+        Samples to read, at the file's own rate; -1 reads to the end. Only
+        this window is read from disk.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, ``[T]``, float32.
+    int
+        Their sample rate in Hz.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, not audio, has no samples in the
+        window, or holds NaN or infinite samples.
+    """
+    _check_file(path)
+    try:
+        samples, file_rate = soundfile.read(
+            os.fspath(path),
+            start=start,
+            frames=num_frames,
+            dtype="float32",
+            always_2d=True,
+        )
+    except soundfile.LibsndfileError as error:
+        raise InputError(_not_audio(path, error)) from error
+    if len(samples) == 0:
+        raise InputError(f"{path}: has no samples to read from {start} on")
+    signal = torch.from_numpy(samples).mean(dim=1)
+    if not torch.isfinite(signal).all():
+        raise InputError(f"{path}: holds NaN or infinite samples")
+    if sample_rate is not None and sample_rate != file_rate:
+        signal = resample(signal, file_rate, sample_rate)
+        file_rate = sample_rate
+    return signal, file_rate
+
+
+def write_audio(
+    path: str | os.PathLike, signal: torch.Tensor, sample_rate: int
+) -> None:
+    """Writes a 32-bit float WAV file, whole or not at all.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file to write.
+    signal : torch.Tensor
+        Samples, ``[T]``.
+    sample_rate : int
+        In Hz.
+    """
+    with replacing(path) as temporary:
+        soundfile.write(
+            os.fspath(temporary),
+            signal.detach().cpu().to(torch.float32).numpy(),
+            sample_rate,
+            subtype="FLOAT",
+            format="WAV",
+        )
+
+
+def _check_file(path: str | os.PathLike) -> None:
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder, not an audio file")
+    if os.path.getsize(path) == 0:
+        raise InputError(f"{path}: is empty")
+
+
+def _not_audio(path: str | os.PathLike, error: Exception) -> str:
+    return (
+        f"{path}: cannot be read as audio ({str(error).splitlines()[0]}); "
+        "give a WAV, FLAC, Ogg or MP3 file"
+    )
