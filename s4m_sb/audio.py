@@ -6,13 +6,17 @@ Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 from torchaudio.functional import resample
 
 from s4m_sb.atomic import replacing
 from s4m_sb.errors import InputError
+
+OGG_PAGE_S = 4  # longer than any encoder's page
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,9 @@ def read_audio(
     """
     _check_file(path)
     try:
-        samples, file_rate = soundfile.read(
-            os.fspath(path),
-            start=start,
-            frames=num_frames,
-            dtype="float32",
-            always_2d=True,
-        )
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            file_rate = file.samplerate
+            samples = _read_window(file, start, num_frames)  # [T, C]
     except soundfile.LibsndfileError as error:
         raise InputError(_not_audio(path, error)) from error
     if len(samples) == 0:
@@ -112,6 +112,8 @@ def write_audio(
 ) -> None:
     """Writes a 32-bit float WAV file, whole or not at all.
 
+    The bytes depend on the signal and the rate alone.
+
     Arguments
     ---------
     path : str or os.PathLike
@@ -129,6 +131,35 @@ def write_audio(
             subtype="FLOAT",
             format="WAV",
         )
+        _clear_peak_time(temporary)
+
+
+def _read_window(
+    file: soundfile.SoundFile, start: int, num_frames: int
+) -> np.ndarray:
+    start = min(start, file.frames)
+    # A seek into the last page of an Ogg file lands about a hundred samples
+    # off (libsndfile 1.2), so the end is read from before that page.
+    seek = start
+    if file.format == "OGG":
+        last_page = file.frames - OGG_PAGE_S * file.samplerate
+        seek = max(0, min(start, last_page))
+    file.seek(seek)
+    skipped = start - seek
+    if num_frames >= 0:
+        num_frames += skipped
+    samples = file.read(num_frames, dtype="float32", always_2d=True)
+    return samples[skipped:]
+
+
+def _clear_peak_time(path: Path) -> None:
+    # libsndfile notes the time of writing in the PEAK chunk of a float WAV
+    # file: id, size, version, time, peaks.
+    with open(path, "r+b") as file:
+        chunk = file.read(128).find(b"PEAK")
+        if chunk >= 0:
+            file.seek(chunk + 12)
+            file.write(bytes(4))
 
 
 def _check_file(path: str | os.PathLike) -> None:
