@@ -1,0 +1,66 @@
+"""Fixtures of all tests, and an environment in which they repeat exactly."""
+
+import os
+import random
+from pathlib import Path
+
+# One thread each, in subprocesses too: small tensors gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
+from speech_like import speak  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MINI_SPEECH = Path(
+    os.environ.get(
+        "S4M_MINI_SPEECH", REPOSITORY.parent / "shared/data/mini-speech"
+    )
+)
+SAMPLE_RATE = 8000
+NUM_TALKERS = {"train": 6, "valid": 4, "test": 4}
+FORMATS = ("wav", "flac", "ogg")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Every test starts from the same random state, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory):
+    """A corpus of generated speech: ``<split>/<talker>/<utterance>``.
+
+    Fourteen talkers, none of them in two splits, each with one WAV, one FLAC
+    and one Ogg file of 3 s at 8 kHz. Read-only for tests.
+    """
+    folder = tmp_path_factory.mktemp("speech")
+    talker = 0
+    for split, num_talkers in NUM_TALKERS.items():
+        for _ in range(num_talkers):
+            talker += 1
+            place = folder / split / f"talker{talker:02d}"
+            place.mkdir(parents=True)
+            for utterance, suffix in enumerate(FORMATS):
+                soundfile.write(
+                    place / f"talker{talker:02d}_{utterance}.{suffix}",
+                    speak(talker, utterance, 3.0, SAMPLE_RATE),
+                    SAMPLE_RATE,
+                )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini_speech():
+    """The folder of the mini-speech pack; skips where it is not at hand."""
+    if not (MINI_SPEECH / "manifest.csv").is_file():
+        pytest.skip(f"no mini-speech in {MINI_SPEECH}; set S4M_MINI_SPEECH")
+    return MINI_SPEECH
