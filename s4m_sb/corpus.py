@@ -1,0 +1,368 @@
+"""Speech by speaker: which utterances there are, and windows of them.
+
+A source of speech is a folder with one folder a speaker, or a manifest, a
+CSV file with one row an utterance. ``mixtures.py`` draws from it;
+``audio.py`` reads the files.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torchaudio.functional import resample
+
+from s4m_sb.audio import audio_info, read_audio
+from s4m_sb.errors import InputError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+FILE_COLUMNS = ("file", "path", "wav")
+SPEAKER_RULES = ("folder", "wsj0")
+WSJ0_CODE_LENGTH = 3
+HEADER_THREADS = 4  # more than one hides the latency of network storage
+
+# torchaudio's sinc filter, whose reach decides how much to read.
+FILTER_WIDTH = 6
+ROLLOFF = 0.99
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording of one speaker."""
+
+    path: str
+    speaker: str
+    num_frames: int
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The utterances of a source, by speaker, both in sorted order.
+
+    Paths in metadata are written relative to ``root``.
+    """
+
+    root: Path
+    speakers: dict[str, tuple[Utterance, ...]]
+
+    @property
+    def num_utterances(self) -> int:
+        """Utterances of all speakers together."""
+        return sum(len(spoken) for spoken in self.speakers.values())
+
+
+def read_corpus(
+    source: str | os.PathLike,
+    split: str | None = None,
+    speaker_from: str = "folder",
+) -> Corpus:
+    """Lists the speakers of a folder or a manifest with their utterances.
+
+    Arguments
+    ---------
+    source : str or os.PathLike
+        A folder with one folder a speaker, which may hold further folders;
+        or a manifest: a CSV file with a column ``file`` (``path`` and
+        ``wav`` are taken too), relative to the manifest's folder, a column
+        ``speaker``, and optionally ``split`` and ``kind``. Where there is a
+        ``kind``, the rows with ``speech`` count.
+    split : str, optional
+        In a manifest the value of ``split`` to keep, in a folder the name
+        of the folder that holds the speakers' folders. By default
+        everything is taken.
+    speaker_from : str
+        ``"folder"``: the speaker is the name of the folder, or stands in
+        the manifest. ``"wsj0"``: the speaker is the first three characters
+        of the file's name, as in WSJ0, and folders mean nothing.
+
+    Returns
+    -------
+    Corpus
+        The speakers and their utterances.
+
+    Raises
+    ------
+    InputError
+        If the source, a column, a listed file or any speech is missing, or
+        a file is not audio.
+
+    Example
+    -------
+    >>> import torch
+    >>> from s4m_sb.audio import write_audio
+    >>> folder = getfixture("tmp_path")
+    >>> write_audio(folder / "anna" / "hello.wav", torch.ones(80), 8000)
+    >>> write_audio(folder / "ben" / "hi.wav", torch.ones(40), 8000)
+    >>> corpus = read_corpus(folder)
+    >>> [(name, len(spoken)) for name, spoken in corpus.speakers.items()]
+    [('anna', 1), ('ben', 1)]
+    >>> corpus.speakers["ben"][0].num_frames
+    40
+    """
+    if speaker_from not in SPEAKER_RULES:
+        raise InputError(
+            f"speaker_from is {speaker_from!r}; use one of "
+            + ", ".join(SPEAKER_RULES)
+        )
+    source = Path(source)
+    if source.is_dir():
+        root = source if split is None else source / split
+        files = _files_of_folder(root, speaker_from)
+    elif source.is_file():
+        root = source.parent
+        files = _files_of_manifest(source, split, speaker_from)
+    else:
+        raise InputError(
+            f"{source}: no such folder of speech, nor a manifest of that name"
+        )
+    if not files:
+        where = f"{source}" if split is None else f"{source}, split {split!r}"
+        raise InputError(
+            f"{where}: holds no speech; {', '.join(AUDIO_SUFFIXES)} files of "
+            "at least one speaker are expected"
+        )
+    return _corpus(root, files)
+
+
+def read_segment(
+    utterance: Utterance,
+    start: int,
+    num_frames: int,
+    sample_rate: int,
+    speed: float = 1.0,
+) -> torch.Tensor:
+    """Reads a window of an utterance, at any sample rate and speed.
+
+    The result is that window of the whole utterance resampled; only the
+    samples that reach into it are read from disk.
+
+    Arguments
+    ---------
+    utterance : Utterance
+        What to read.
+    start : int
+        First sample, counted at ``sample_rate`` and ``speed``.
+    num_frames : int
+        Samples to return, counted likewise.
+    sample_rate : int
+        Sample rate of the result in Hz.
+    speed : float
+        How much faster than recorded (tempo and pitch together).
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, ``[num_frames]``.
+
+    Raises
+    ------
+    InputError
+        If the window is not inside the utterance, or the file is no longer
+        what it was.
+    """
+    total = resampled_length(utterance, sample_rate, speed)
+    if start < 0 or num_frames < 1 or start + num_frames > total:
+        raise InputError(
+            f"{utterance.path}: samples {start} to {start + num_frames} are "
+            f"not inside its {total} samples at {sample_rate} Hz"
+        )
+    old, new = resampling_ratio(utterance.sample_rate, sample_rate, speed)
+    # Resampling makes `new` samples out of every `old`: begin with a whole
+    # block, so far outside that the filter sees all it would see.
+    reach = 0
+    if old != new:
+        reach = math.ceil(FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
+    first_block = max(0, start // new - math.ceil(reach / old))
+    last_block = (start + num_frames - 1) // new
+    read_from = first_block * old
+    read_to = min((last_block + 1) * old + reach, utterance.num_frames)
+    signal, file_rate = read_audio(
+        utterance.path, start=read_from, num_frames=read_to - read_from
+    )
+    if file_rate != utterance.sample_rate or len(signal) != read_to - read_from:
+        raise InputError(
+            f"{utterance.path}: is not the file it was; it had "
+            f"{utterance.num_frames} samples at {utterance.sample_rate} Hz"
+        )
+    if old != new:
+        signal = resample(
+            signal, old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF
+        )
+    skipped = start - first_block * new
+    return signal[skipped : skipped + num_frames]
+
+
+def resampled_length(
+    utterance: Utterance, sample_rate: int, speed: float = 1.0
+) -> int:
+    """Counts the samples of an utterance at another rate and speed.
+
+    Arguments
+    ---------
+    utterance : Utterance
+        The recording.
+    sample_rate : int
+        In Hz.
+    speed : float
+        How much faster than recorded.
+
+    Returns
+    -------
+    int
+        Samples.
+
+    Example
+    -------
+    >>> recording = Utterance("a.wav", "anna", 16000, 16000)
+    >>> resampled_length(recording, 8000)
+    8000
+    >>> resampled_length(recording, 8000, speed=1.25)
+    6400
+    """
+    old, new = resampling_ratio(utterance.sample_rate, sample_rate, speed)
+    return -(-utterance.num_frames * new // old)
+
+
+def resampling_ratio(
+    file_rate: int, sample_rate: int, speed: float = 1.0
+) -> tuple[int, int]:
+    """Gives how many samples become how many.
+
+    The sinc filters grow with the terms of the ratio, so a speed other than
+    1 is met only to about one part in ten thousand.
+
+    Arguments
+    ---------
+    file_rate : int
+        Sample rate of the file in Hz.
+    sample_rate : int
+        Sample rate wanted in Hz.
+    speed : float
+        How much faster than recorded.
+
+    Returns
+    -------
+    tuple[int, int]
+        Samples of the file, samples of the result.
+
+    Example
+    -------
+    >>> resampling_ratio(44100, 8000)
+    (441, 80)
+    >>> resampling_ratio(44100, 8000, speed=0.97)
+    (385, 72)
+    """
+    ratio = Fraction(file_rate, sample_rate)
+    if speed != 1.0:
+        ratio = (ratio * Fraction(speed)).limit_denominator(100)
+    return ratio.numerator, ratio.denominator
+
+
+def _files_of_folder(root: Path, speaker_from: str) -> list[tuple[Path, str]]:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder of speech")
+    files = []
+    for path in _audio_below(root):
+        if speaker_from == "wsj0":
+            speaker = _wsj0_speaker(path)
+        elif path.parent == root:
+            raise InputError(
+                f"{path}: lies beside the speakers' folders; put it into the "
+                "folder of its speaker, or say speaker_from wsj0 if the file "
+                "names begin with a speaker code"
+            )
+        else:
+            speaker = path.relative_to(root).parts[0]
+        files.append((path, speaker))
+    return files
+
+
+def _files_of_manifest(
+    manifest: Path, split: str | None, speaker_from: str
+) -> list[tuple[Path, str]]:
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns = table.fieldnames or []
+            rows = list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{manifest}: is neither a folder nor a CSV file of text"
+        ) from error
+    file_column = next((name for name in FILE_COLUMNS if name in columns), None)
+    missing = [] if file_column else [FILE_COLUMNS[0]]
+    if speaker_from == "folder" and "speaker" not in columns:
+        missing.append("speaker")
+    if split is not None and "split" not in columns:
+        missing.append("split")
+    if file_column is None or missing:
+        raise InputError(
+            f"{manifest}: has no column {', '.join(missing)}; its columns "
+            f"are: {', '.join(columns)}"
+        )
+    files = []
+    for line, row in enumerate(rows, start=2):
+        if split is not None and row["split"] != split:
+            continue
+        if row.get("kind", "speech") != "speech":
+            continue
+        if not row[file_column]:
+            raise InputError(f"{manifest}, line {line}: names no file")
+        path = manifest.parent / row[file_column]
+        if speaker_from == "wsj0":
+            speaker = _wsj0_speaker(path)
+        else:
+            speaker = row["speaker"] or ""
+        if not speaker:
+            raise InputError(f"{manifest}, line {line}: names no speaker")
+        files.append((path, speaker))
+    return files
+
+
+def _audio_below(root: Path) -> Iterable[Path]:
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up
+            subfolders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(AUDIO_SUFFIXES):
+                yield Path(folder, name)
+
+
+def _wsj0_speaker(path: Path) -> str:
+    if len(path.stem) <= WSJ0_CODE_LENGTH:
+        raise InputError(
+            f"{path}: its name is too short to begin with a speaker code of "
+            f"{WSJ0_CODE_LENGTH} characters, as WSJ0's do"
+        )
+    return path.stem[:WSJ0_CODE_LENGTH].lower()
+
+
+def _corpus(root: Path, files: list[tuple[Path, str]]) -> Corpus:
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        headers = list(pool.map(lambda file: audio_info(file[0]), files))
+    by_speaker: dict[str, list[Utterance]] = {}
+    for (path, speaker), header in zip(files, headers, strict=True):
+        if header.num_frames == 0:
+            raise InputError(f"{path}: has no samples")
+        by_speaker.setdefault(speaker, []).append(
+            Utterance(str(path), speaker, header.num_frames, header.sample_rate)
+        )
+    return Corpus(
+        root,
+        {
+            speaker: tuple(sorted(spoken, key=lambda utterance: utterance.path))
+            for speaker, spoken in sorted(by_speaker.items())
+        },
+    )

@@ -1,0 +1,442 @@
+"""One mixture of several speakers: drawn by a generator, or made again.
+
+Drawing decides who speaks, which windows of which files, how fast and how
+loud: a ``MixturePlan``. Everything else follows from the plan, so a plan
+that was written down gives the same samples again.
+
+``dynamic_mixing.py`` draws for training, ``mix_dataset.py`` for data sets
+on disk; ``corpus.py`` has the speech.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from speechbrain.processing.signal_processing import compute_amplitude, rescale
+
+from s4m_sb.corpus import Corpus, Utterance, read_segment, resampled_length
+from s4m_sb.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PEAK = 0.9
+MAX_TRIES = 50
+SPEAKER_WEIGHTS = ("utterances", "duration", "uniform")
+
+# SpeechBrain's statistics of the levels in WSJ0-mix, mean absolute
+# amplitude in dB: the first speaker's, and the others' against the first.
+FIRST_LEVEL_DB = (-27.43, 2.57)  # mean, standard deviation
+OTHER_LEVEL_DB = (-2.51, 2.66)
+LEVEL_BOUNDS_DB = (-45.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A window of an utterance, in samples of the mixture."""
+
+    utterance: Utterance
+    start: int
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What one speaker says: pieces in a row, their level and speed.
+
+    The level is the mean absolute amplitude in dB before the whole mixture
+    is scaled to its peak, so only the differences within a mixture count.
+    """
+
+    pieces: tuple[Piece, ...]
+    level_db: float
+    speed: float = 1.0
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks."""
+        return self.pieces[0].utterance.speaker
+
+    @property
+    def num_frames(self) -> int:
+        """Samples of all pieces."""
+        return sum(piece.num_frames for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class MixturePlan:
+    """All that a mixture is made from."""
+
+    sources: tuple[SourcePlan, ...]
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture ``[T]``, its sources ``[T, S]`` and where they come from.
+
+    The mixture is the sum of the sources, the first two added first.
+    """
+
+    mixture: torch.Tensor
+    sources: torch.Tensor
+    plan: MixturePlan
+
+
+class MixtureDrawer:
+    """Draws mixtures of different speakers from a corpus.
+
+    Arguments
+    ---------
+    corpus : Corpus
+        Who speaks.
+    num_spks : int
+        Speakers in a mixture, at least 2.
+    sample_rate : int
+        Sample rate of the mixtures in Hz.
+    segment_s : float, optional
+        Length of a mixture in seconds. By default, and wherever an
+        utterance is shorter, a mixture is as long as the shortest of its
+        utterances.
+    join_short : bool
+        Put utterances of a speaker in a row until they fill ``segment_s``,
+        so that every mixture has that length. Speakers who have not said
+        enough are left out.
+    level_range_db : tuple[float, float], optional
+        Draw the level of every further speaker against the first uniformly
+        from this range in dB; by default SpeechBrain's statistics of
+        WSJ0-mix.
+    speaker_weights : str
+        How often a speaker is drawn: in proportion to the number of
+        ``"utterances"`` (as SpeechBrain does), their ``"duration"``, or
+        ``"uniform"``.
+    speed_range : tuple[float, float], optional
+        Play every speaker faster by a factor drawn from this range.
+    silence_db : float
+        A window whose mean absolute amplitude is below this level (dB of
+        full scale) is silent, and drawn again.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range, or the corpus has too few speakers.
+
+    Example
+    -------
+    >>> from s4m_sb.audio import write_audio
+    >>> from s4m_sb.corpus import read_corpus
+    >>> folder = getfixture("tmp_path")
+    >>> tone = torch.sin(torch.arange(8000) / 10)
+    >>> write_audio(folder / "anna" / "low.wav", tone, 8000)
+    >>> write_audio(folder / "ben" / "high.wav", tone**3, 8000)
+    >>> drawer = MixtureDrawer(read_corpus(folder), 2, 8000, segment_s=0.5)
+    >>> drawn = drawer.draw(np.random.default_rng(0))
+    >>> drawn.sources.shape
+    torch.Size([4000, 2])
+    >>> torch.equal(drawn.mixture, drawn.sources.sum(dim=1))
+    True
+    >>> torch.equal(drawn.mixture, render(drawn.plan).mixture)
+    True
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        num_spks: int,
+        sample_rate: int,
+        segment_s: float | None = None,
+        join_short: bool = False,
+        level_range_db: tuple[float, float] | None = None,
+        speaker_weights: str = "utterances",
+        speed_range: tuple[float, float] | None = None,
+        silence_db: float = -60.0,
+    ):
+        if num_spks < 2:
+            raise InputError(f"num_spks is {num_spks}; at least 2 can be mixed")
+        if sample_rate < 1:
+            raise InputError(f"sample_rate is {sample_rate}; give Hz above 0")
+        if segment_s is not None and not segment_s * sample_rate >= 1:
+            raise InputError(f"segment_s is {segment_s}; give seconds above 0")
+        if join_short and segment_s is None:
+            raise InputError("join_short needs segment_s, the length to fill")
+        if speaker_weights not in SPEAKER_WEIGHTS:
+            raise InputError(
+                f"speaker_weights is {speaker_weights!r}; use one of "
+                + ", ".join(SPEAKER_WEIGHTS)
+            )
+        if level_range_db is not None:
+            _check_range("level_range_db", level_range_db, -100.0, 100.0)
+        if speed_range is not None:
+            _check_range("speed_range", speed_range, 0.5, 2.0)
+        self.num_spks = num_spks
+        self.sample_rate = sample_rate
+        self.num_frames = (
+            None if segment_s is None else round(segment_s * sample_rate)
+        )
+        self.join_short = join_short
+        self.level_range_db = level_range_db
+        self.speed_range = speed_range
+        self.silence_db = silence_db
+        self.speakers = self._eligible(corpus)
+        self._weights = _speaker_weights(self.speakers, speaker_weights)
+
+    def draw(self, rng: np.random.Generator) -> Mixture:
+        """Draws one mixture.
+
+        Arguments
+        ---------
+        rng : numpy.random.Generator
+            The mixture depends on its state and the corpus alone.
+
+        Returns
+        -------
+        Mixture
+            Signals and plan; ``render`` of the plan gives the same signals.
+
+        Raises
+        ------
+        InputError
+            If a speaker has nothing but silence, or a file is unusable.
+        """
+        chosen = rng.choice(
+            len(self.speakers), self.num_spks, replace=False, p=self._weights
+        )
+        spoken = [self.speakers[speaker] for speaker in chosen]
+        levels_db = self._draw_levels(rng)
+        speeds = [self._draw_speed(rng) for _ in spoken]
+        orders = [rng.permutation(len(utterances)) for utterances in spoken]
+        num_frames = self.num_frames
+        if num_frames is None or not self.join_short:
+            lengths = [
+                resampled_length(utterances[order[0]], self.sample_rate, speed)
+                for utterances, order, speed in zip(
+                    spoken, orders, speeds, strict=True
+                )
+            ]
+            if num_frames is not None:
+                lengths.append(num_frames)
+            num_frames = min(lengths)
+        sources = []
+        signals = []
+        with _one_thread():
+            for utterances, order, level_db, speed in zip(
+                spoken, orders, levels_db, speeds, strict=True
+            ):
+                source, signal = self._draw_source(
+                    rng, utterances, order, num_frames, level_db, speed
+                )
+                sources.append(source)
+                signals.append(signal)
+            plan = MixturePlan(tuple(sources), self.sample_rate)
+            return _mix(plan, signals)
+
+    def _eligible(self, corpus: Corpus) -> list[tuple[Utterance, ...]]:
+        speakers = list(corpus.speakers.values())
+        enough = ""
+        if self.num_frames is not None and self.join_short:
+            fastest = self.speed_range[1] if self.speed_range else 1.0
+            needed = self.num_frames
+            speakers = [
+                spoken
+                for spoken in speakers
+                if sum(
+                    resampled_length(utterance, self.sample_rate, fastest)
+                    for utterance in spoken
+                )
+                >= needed
+            ]
+            enough = f" with {needed / self.sample_rate:g} s of speech or more"
+            left_out = len(corpus.speakers) - len(speakers)
+            if left_out:
+                logger.info(
+                    f"{corpus.root}: {len(speakers)} of "
+                    f"{len(corpus.speakers)} speakers{enough}, the other "
+                    f"{left_out} left out"
+                )
+        if len(speakers) < self.num_spks:
+            raise InputError(
+                f"{corpus.root}: holds {len(speakers)} speakers{enough}; a "
+                f"mixture needs num_spks = {self.num_spks} different ones"
+            )
+        return speakers
+
+    def _draw_levels(self, rng: np.random.Generator) -> list[float]:
+        first_db = np.clip(rng.normal(*FIRST_LEVEL_DB), *LEVEL_BOUNDS_DB)
+        levels_db = [first_db]
+        for _ in range(1, self.num_spks):
+            if self.level_range_db is None:
+                level_db = first_db + rng.normal(*OTHER_LEVEL_DB)
+                level_db = np.clip(level_db, *LEVEL_BOUNDS_DB)
+            else:
+                level_db = first_db + rng.uniform(*self.level_range_db)
+            levels_db.append(level_db)
+        return [round(float(level_db), 4) for level_db in levels_db]
+
+    def _draw_speed(self, rng: np.random.Generator) -> float:
+        if self.speed_range is None:
+            return 1.0
+        low, high = self.speed_range
+        speed = round(float(rng.uniform(low, high)), 2)
+        return min(max(speed, low), high)
+
+    def _draw_source(
+        self,
+        rng: np.random.Generator,
+        utterances: tuple[Utterance, ...],
+        order: np.ndarray,
+        num_frames: int,
+        level_db: float,
+        speed: float,
+    ) -> tuple[SourcePlan, torch.Tensor]:
+        for _ in range(MAX_TRIES):
+            pieces = self._draw_pieces(
+                rng, [utterances[i] for i in order], num_frames, speed
+            )
+            source = SourcePlan(pieces, level_db, speed)
+            signal = _read_source(source, self.sample_rate)  # [T]
+            if compute_amplitude(signal, scale="dB") >= self.silence_db:
+                return source, signal
+            order = rng.permutation(len(utterances))
+        raise InputError(
+            f"{pieces[0].utterance.path}: {MAX_TRIES} windows of "
+            f"{num_frames / self.sample_rate:g} s drawn from speaker "
+            f"{source.speaker!r} are all silent (below {self.silence_db:g} dB)"
+        )
+
+    def _draw_pieces(
+        self,
+        rng: np.random.Generator,
+        utterances: list[Utterance],
+        num_frames: int,
+        speed: float,
+    ) -> tuple[Piece, ...]:
+        pieces = []
+        for utterance in utterances:
+            total = resampled_length(utterance, self.sample_rate, speed)
+            if total < num_frames and not self.join_short:
+                continue
+            taken = min(total, num_frames)
+            start = int(rng.integers(total - taken + 1))
+            pieces.append(Piece(utterance, start, taken))
+            num_frames -= taken
+            if num_frames == 0:
+                break
+        return tuple(pieces)
+
+
+def render(plan: MixturePlan) -> Mixture:
+    """Makes a mixture from its plan.
+
+    Arguments
+    ---------
+    plan : MixturePlan
+        Files, windows, levels and speeds.
+
+    Returns
+    -------
+    Mixture
+        The same samples as when the plan was drawn.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or is no longer what it was, the sources are of
+        different length, or one is silent.
+    """
+    with _one_thread():
+        return _mix(
+            plan,
+            [_read_source(source, plan.sample_rate) for source in plan.sources],
+        )
+
+
+def _mix(plan: MixturePlan, signals: list[torch.Tensor]) -> Mixture:
+    for source, signal in zip(plan.sources, signals, strict=True):
+        if len(signal) != len(signals[0]):
+            raise InputError(
+                f"sources of one mixture are {len(signals[0])} and "
+                f"{len(signal)} samples long; they must be of equal length"
+            )
+        if not signal.any():
+            raise InputError(
+                f"{source.pieces[0].utterance.path}: is silent from sample "
+                f"{source.pieces[0].start} on; silence cannot be mixed"
+            )
+    sources = torch.stack(
+        [
+            rescale(signal, None, source.level_db, scale="dB")
+            for source, signal in zip(plan.sources, signals, strict=True)
+        ],
+        dim=1,
+    )  # [T, S]
+    peak = max(_sum(sources).abs().max(), sources.abs().max())
+    sources = sources * (PEAK / peak)
+    return Mixture(_sum(sources), sources, plan)
+
+
+def _sum(sources: torch.Tensor) -> torch.Tensor:
+    # In the speakers' order, which Tensor.sum does not promise.
+    mixture = sources[:, 0]
+    for source in sources.unbind(dim=1)[1:]:
+        mixture = mixture + source
+    return mixture
+
+
+def _read_source(source: SourcePlan, sample_rate: int) -> torch.Tensor:
+    return torch.cat(
+        [
+            read_segment(
+                piece.utterance,
+                piece.start,
+                piece.num_frames,
+                sample_rate,
+                source.speed,
+            )
+            for piece in source.pieces
+        ]
+    )  # [T]
+
+
+def _speaker_weights(
+    speakers: list[tuple[Utterance, ...]], rule: str
+) -> np.ndarray:
+    if rule == "utterances":
+        weights = [float(len(spoken)) for spoken in speakers]
+    elif rule == "duration":
+        weights = [
+            sum(
+                utterance.num_frames / utterance.sample_rate
+                for utterance in spoken
+            )
+            for spoken in speakers
+        ]
+    else:
+        weights = [1.0 for _ in speakers]
+    return np.array(weights) / sum(weights)
+
+
+def _check_range(
+    name: str, given: tuple[float, float], lowest: float, highest: float
+) -> None:
+    bounds = list(given)
+    if len(bounds) != 2 or not lowest <= bounds[0] <= bounds[1] <= highest:
+        raise InputError(
+            f"{name} is {bounds}; give two numbers [low, high] between "
+            f"{lowest:g} and {highest:g}, the lower one first"
+        )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    # Long sums are split over the threads and so depend on their number; a
+    # mixture shall not.
+    num_threads = torch.get_num_threads()
+    if num_threads > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if num_threads > 1:
+            torch.set_num_threads(num_threads)
