@@ -1,0 +1,155 @@
+"""Global layer normalisation, folded into one scale and shift a channel.
+
+A global norm needs the mean and variance over all frames and channels. Both
+follow from each channel's own mean and variance, and so do those of any
+rescaled copy of the signal. `channel_moments` reads the signal once for
+them; what remains of the norm is one multiply-add, which the caller can
+fold into its next operation.
+
+Everything here works on ``[B, L, C]``.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+BLOCK_FRAMES = 256  # frames summed while they are in the CPU's cache
+
+
+class Moments(NamedTuple):
+    """Mean and variance over the frames, channel by channel, ``[B, 1, C]``."""
+
+    mean: torch.Tensor
+    var: torch.Tensor
+
+    def affine(self, scale: torch.Tensor, shift: torch.Tensor) -> "Moments":
+        """The moments of x · scale + shift."""
+        return Moments(self.mean * scale + shift, self.var * scale.square())
+
+
+class _ChannelMoments(torch.autograd.Function):
+    """Moments whose backward is a single multiply-add over the signal."""
+
+    @staticmethod
+    def forward(ctx, x, mask):
+        count = x.shape[1] if mask is None else mask.sum(1, keepdim=True)
+        blocks = x.split(BLOCK_FRAMES if x.device.type == "cpu" else 1 << 30, 1)
+        masks = (
+            [None] * len(blocks)
+            if mask is None
+            else mask.split(blocks[0].shape[1], 1)
+        )
+        # Two passes: differences to the mean keep the digits of the variance.
+        mean = sum(_masked(b, m).sum(1, keepdim=True) for b, m in zip(blocks, masks))
+        mean = mean / count
+        var = sum(
+            _masked((b - mean).square_(), m).sum(1, keepdim=True)
+            for b, m in zip(blocks, masks)
+        )
+        ctx.save_for_backward(x, mean, mask)
+        ctx.count = count
+        return mean, var / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_mean, grad_var):
+        x, mean, mask = ctx.saved_tensors
+        slope = 2 * grad_var / ctx.count
+        grad = torch.addcmul(grad_mean / ctx.count - mean * slope, x, slope)
+        return _masked(grad, mask), None
+
+
+def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return x if mask is None else x * mask
+
+
+def channel_moments(
+    x: torch.Tensor, mask: torch.Tensor | None = None
+) -> Moments:
+    """Mean and variance of each channel over the frames.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Signal, ``[B, L, C]``; half precision is summed in float32.
+    mask : torch.Tensor, optional
+        1 for frames that count, 0 for padding, ``[B, L, 1]``.
+
+    Returns
+    -------
+    Moments
+        Mean and (biased) variance, each ``[B, 1, C]``.
+
+    Example
+    -------
+    >>> x = torch.randn(2, 100, 3)
+    >>> moments = channel_moments(x)
+    >>> var, mean = torch.var_mean(x, 1, keepdim=True, unbiased=False)
+    >>> torch.allclose(moments.var, var), torch.allclose(moments.mean, mean)
+    (True, True)
+    """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    return Moments(*_ChannelMoments.apply(x, mask))
+
+
+class GlobalNorm(nn.Module):
+    """Global layer norm over frames and channels (gLN).
+
+    Luo and Mesgarani, "Conv-TasNet", 2019, equation 13.
+
+    Arguments
+    ---------
+    num_channels : int
+        Number of channels C, each with a scale and a bias.
+    eps : float
+        Added to the variance.
+
+    Example
+    -------
+    >>> y = GlobalNorm(3)(torch.randn(2, 100, 3) * 5 + 1)
+    >>> bool(y.mean().abs() < 1e-5), y.shape
+    (True, torch.Size([2, 100, 3]))
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-8):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(num_channels))
+        self.bias = nn.Parameter(torch.empty(num_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the scale to 1 and the bias to 0."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def affine(self, moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
+        """The norm of a signal with these moments is x · scale + shift.
+
+        Arguments
+        ---------
+        moments : Moments
+            Of the signal to be normalised.
+
+        Returns
+        -------
+        torch.Tensor
+            Scale, ``[B, 1, C]``.
+        torch.Tensor
+            Shift, ``[B, 1, C]``.
+        """
+        mean = moments.mean.mean(-1, keepdim=True)
+        var = moments.var.mean(-1, keepdim=True)
+        var = var + moments.mean.var(-1, unbiased=False, keepdim=True)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return scale, self.bias - mean * scale
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Normalises ``[B, L, C]``; frames with mask 0 do not count."""
+        scale, shift = self.affine(channel_moments(x, mask))
+        return torch.addcmul(shift, x, scale)

@@ -1,0 +1,116 @@
+"""From a mixture to its sources: the only forward path.
+
+Training, evaluation and inference all call `separate`. Its three networks
+may be those of this package or SpeechBrain's own, bare or wrapped for
+distributed training.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from s4m_sb.errors import InputError
+
+
+def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
+    """Samples of each item from SpeechBrain's relative lengths.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Parts of the padded length, 0 to 1, ``[B]``.
+    max_samples : int
+        The padded length.
+
+    Returns
+    -------
+    torch.Tensor
+        Integers, at least 1, ``[B]``.
+    """
+    return (lengths * max_samples).round().long().clamp(1, max_samples)
+
+
+def sample_mask(samples: torch.Tensor, max_samples: int) -> torch.Tensor:
+    """True for the samples of each item, False for its padding, ``[B, T]``."""
+    return torch.arange(max_samples, device=samples.device) < samples[:, None]
+
+
+def separate(
+    mixture: torch.Tensor,
+    lengths: torch.Tensor | None,
+    encoder: nn.Module,
+    masknet: nn.Module,
+    decoder: nn.Module,
+) -> torch.Tensor:
+    """Separates mixtures.
+
+    Arguments
+    ---------
+    mixture : torch.Tensor
+        Waveforms, ``[B, T]``.
+    lengths : torch.Tensor or None
+        Relative length of each item, 0 to 1, ``[B]``; None if all are full.
+        What stands behind the end of an item does not count. With a mask
+        network that does not take ``num_frames`` (SpeechBrain's own), it is
+        silence that the network still sees.
+    encoder : nn.Module
+        ``[B, T] -> [B, F, L]``.
+    masknet : nn.Module
+        ``[B, F, L] -> [S, B, F, L]``.
+    decoder : nn.Module
+        ``[B, F, L] -> [B, T']``.
+
+    Returns
+    -------
+    torch.Tensor
+        Sources, ``[B, T, S]``, zero behind the end of an item.
+
+    Raises
+    ------
+    InputError
+        If ``mixture`` is not ``[B, T]`` with T ≥ 1.
+
+    Example
+    -------
+    >>> from s4m_sb.filterbank import Decoder, Encoder
+    >>> from s4m_sb.masknet import S4MMaskNet
+    >>> masknet = S4MMaskNet(d_model=8, d_hidden=16, num_repeats=2)
+    >>> separate(
+    ...     torch.randn(3, 1001), None, Encoder(), masknet, Decoder()
+    ... ).shape
+    torch.Size([3, 1001, 2])
+    """
+    if mixture.dim() != 2 or mixture.shape[1] == 0:
+        raise InputError(
+            "a mixture has the shape [B, T] with at least one sample, "
+            f"got {list(mixture.shape)}"
+        )
+    T = mixture.shape[1]
+    mask, masknet_lengths = None, ()
+    if lengths is not None:
+        samples = num_samples(lengths.to(mixture.device), T)
+        mask = sample_mask(samples, T)
+        # Zero times NaN is NaN: padding is replaced, not multiplied.
+        mixture = mixture.masked_fill(~mask, 0.0)
+        if _takes(masknet, "takes_num_frames") and _takes(encoder, "num_frames"):
+            masknet_lengths = (_bare(encoder).num_frames(samples),)
+
+    features = encoder(mixture)  # [B, F, L]
+    masks = masknet(features, *masknet_lengths)  # [S, B, F, L]
+    S, B = masks.shape[:2]
+    decoded = decoder((masks * features).flatten(0, 1))  # [S·B, T']
+    decoded = F.pad(decoded, (0, max(0, T - decoded.shape[1])))[:, :T]
+    sources = decoded.unflatten(0, (S, B)).permute(1, 2, 0)  # [B, T, S]
+    if mask is not None:
+        sources = sources.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return sources
+
+
+def _bare(module: nn.Module) -> nn.Module:
+    """The module inside a distributed or compiled one."""
+    module = getattr(module, "_orig_mod", module)
+    return getattr(module, "module", module)
+
+
+def _takes(module: nn.Module, name: str) -> bool:
+    return bool(getattr(_bare(module), name, False))
