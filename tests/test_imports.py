@@ -25,7 +25,7 @@ LAYERS = (
     ("mixtures", "masknet"),
     ("corpus", "multiscale", "filterbank"),
     ("s4",),
-    ("kernel",),
+    ("kernel", "norm"),
     ("audio",),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
