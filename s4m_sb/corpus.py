@@ -45,7 +45,7 @@ class Utterance:
 class Corpus:
     """The utterances of a source, by speaker, both in sorted order.
 
-    Paths in metadata are written relative to ``root``.
+    ``root`` is where they were found, for messages.
     """
 
     root: Path
@@ -118,9 +118,7 @@ def read_corpus(
         root = source.parent
         files = _files_of_manifest(source, split, speaker_from)
     else:
-        raise InputError(
-            f"{source}: no such folder of speech, nor a manifest of that name"
-        )
+        raise InputError(_no_source(source))
     if not files:
         where = f"{source}" if split is None else f"{source}, split {split!r}"
         raise InputError(
@@ -128,6 +126,32 @@ def read_corpus(
             "at least one speaker are expected"
         )
     return _corpus(root, files)
+
+
+def source_splits(source: str | os.PathLike) -> set[str]:
+    """Lists what may be given as ``split`` for a source.
+
+    Arguments
+    ---------
+    source : str or os.PathLike
+        A folder or a manifest.
+
+    Returns
+    -------
+    set[str]
+        Folders of the folder, or values in the manifest's column ``split``.
+
+    Raises
+    ------
+    InputError
+        If there is no such source.
+    """
+    source = Path(source)
+    if source.is_dir():
+        return {path.name for path in source.iterdir() if path.is_dir()}
+    if not source.is_file():
+        raise InputError(_no_source(source))
+    return {row["split"] for row in _read_table(source)[1] if "split" in row}
 
 
 def read_segment(
@@ -286,15 +310,7 @@ def _files_of_folder(root: Path, speaker_from: str) -> list[tuple[Path, str]]:
 def _files_of_manifest(
     manifest: Path, split: str | None, speaker_from: str
 ) -> list[tuple[Path, str]]:
-    try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = table.fieldnames or []
-            rows = list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{manifest}: is neither a folder nor a CSV file of text"
-        ) from error
+    columns, rows = _read_table(manifest)
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
     missing = [] if file_column else [FILE_COLUMNS[0]]
     if speaker_from == "folder" and "speaker" not in columns:
@@ -325,6 +341,17 @@ def _files_of_manifest(
     return files
 
 
+def _read_table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        with open(manifest, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            return list(table.fieldnames or []), list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{manifest}: is neither a folder nor a CSV file of text"
+        ) from error
+
+
 def _audio_below(root: Path) -> Iterable[Path]:
     seen = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
@@ -338,6 +365,10 @@ def _audio_below(root: Path) -> Iterable[Path]:
                 continue
             if name.lower().endswith(AUDIO_SUFFIXES):
                 yield Path(folder, name)
+
+
+def _no_source(source: Path) -> str:
+    return f"{source}: no such folder of speech, nor a manifest of that name"
 
 
 def _wsj0_speaker(path: Path) -> str:

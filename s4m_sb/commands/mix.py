@@ -1,0 +1,151 @@
+"""``s4m mix``: a data set in the layout of WSJ0-mix from any speech."""
+
+import argparse
+import os
+
+from s4m_sb.errors import InputError
+
+# Options that a metadata file decides.
+DRAWING = (
+    "num_spks",
+    "sample_rate",
+    "length",
+    "levels",
+    "count",
+    "seed",
+    "speaker_from",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of ``s4m mix``.
+
+    Arguments
+    ---------
+    parser : argparse.ArgumentParser
+        The command's parser.
+    """
+    parser.description = (
+        "Makes OUTPUT/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...} from recordings "
+        "of single speakers. The same command goes on where it was stopped."
+    )
+    parser.add_argument(
+        "speech",
+        metavar="SPEECH",
+        help="folder with one folder a speaker, alone or in train, valid and "
+        "test; or a manifest, a CSV file with the columns file, speaker and "
+        "split. WAV, FLAC or Ogg",
+    )
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="folder of the data set"
+    )
+    parser.add_argument(
+        "--num-spks",
+        type=int,
+        metavar="N",
+        help="speakers in a mixture (default 2)",
+    )
+    parser.add_argument(
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help="sample rate of the mixtures (default 8000)",
+    )
+    parser.add_argument(
+        "--length",
+        type=float,
+        metavar="SECONDS",
+        help="length of every mixture, filled with several utterances of a "
+        "speaker if need be (default: that of the shortest utterance in it)",
+    )
+    parser.add_argument(
+        "--levels",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the level of every further speaker against the first, "
+        "in dB (default -5 5)",
+    )
+    parser.add_argument(
+        "--count",
+        type=int,
+        nargs=3,
+        metavar=("TR", "CV", "TT"),
+        help="mixtures for training, validation and test, 0 to leave one out "
+        "(default 2000 500 300)",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="random seed (default 0)"
+    )
+    parser.add_argument(
+        "--speaker-from",
+        choices=("folder", "wsj0"),
+        help="where the speaker is named: in the folder or the manifest "
+        "(default), or in the first three characters of the file's name",
+    )
+    parser.add_argument(
+        "--metadata",
+        metavar="FILE",
+        help="make the data set again that has this metadata.csv; SPEECH is "
+        "what it was made from",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="processes (default: one a core)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Makes the data set.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        As ``add_arguments`` describes them.
+
+    Raises
+    ------
+    InputError
+        If they, or the speech, are unusable.
+    """
+    from s4m_sb.mix_dataset import (
+        LEVEL_RANGE_DB,
+        NUM_MIXTURES,
+        make_mix_dataset,
+        remake_mix_dataset,
+    )
+
+    given = {
+        name: getattr(arguments, name)
+        for name in DRAWING
+        if getattr(arguments, name) is not None
+    }
+    if arguments.metadata is not None:
+        if given:
+            names = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise InputError(f"--metadata decides {names}; leave it out")
+        folder = remake_mix_dataset(
+            arguments.metadata,
+            arguments.speech,
+            arguments.output,
+            num_jobs=arguments.jobs,
+            progress=True,
+        )
+    else:
+        folder = make_mix_dataset(
+            arguments.speech,
+            arguments.output,
+            num_spks=given.get("num_spks", 2),
+            sample_rate=given.get("sample_rate", 8000),
+            segment_s=given.get("length"),
+            level_range_db=tuple(given.get("levels", LEVEL_RANGE_DB)),
+            num_mixtures=tuple(given.get("count", NUM_MIXTURES)),
+            seed=given.get("seed", 0),
+            num_jobs=arguments.jobs,
+            speaker_from=given.get("speaker_from", "folder"),
+            progress=True,
+        )
+    print(folder)
