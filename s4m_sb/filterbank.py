@@ -66,7 +66,9 @@ class Encoder(nn.Module):
         int or torch.Tensor
             Number of frames.
         """
-        return (num_samples - 1 + self.kernel_size - self.stride) // self.stride + 1
+        return (
+            num_samples - 1 + self.kernel_size - self.stride
+        ) // self.stride + 1
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         """Encodes waveforms.

@@ -101,7 +101,9 @@ class SSMKernel(nn.Module):
         if d_model < 1:
             raise InputError(f"d_model must be at least 1, got {d_model}")
         if d_state < 2 or d_state % 2:
-            raise InputError(f"d_state must be even and positive, got {d_state}")
+            raise InputError(
+                f"d_state must be even and positive, got {d_state}"
+            )
         if num_directions not in (1, 2):
             raise InputError(
                 f"num_directions must be 1 or 2, got {num_directions}"

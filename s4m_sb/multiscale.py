@@ -327,7 +327,10 @@ class MultiScaleBlock(nn.Module):
         lengths = [num_frames // self.coarsest_stride]
         lengths += [num_frames >> k for k in range(len(self.scale_s4))]
         blocks = [self.global_s4, *self.scale_s4]
-        return [b.layer.spectrum(n) for b, n in zip(blocks, lengths)]
+        return [
+            block.layer.spectrum(length)
+            for block, length in zip(blocks, lengths, strict=True)
+        ]
 
     def forward(
         self,
@@ -377,9 +380,7 @@ class MultiScaleBlock(nn.Module):
         start = self.num_scales - (3 if self.skips_coarsest else 1)
         top, top_mask = fused[start], mask[start]
         for k in reversed(range(self.num_scales - 1)):
-            top = self.top_down[k](
-                fused[k], None, top, None, mask[k], top_mask
-            )
+            top = self.top_down[k](fused[k], None, top, None, mask[k], top_mask)
             top_mask = mask[k]
             if self.scale_s4:
                 top = self.scale_s4[k](top, spectra[1 + k], top_mask)

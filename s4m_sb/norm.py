@@ -42,11 +42,14 @@ class _ChannelMoments(torch.autograd.Function):
             else mask.split(blocks[0].shape[1], 1)
         )
         # Two passes: differences to the mean keep the digits of the variance.
-        mean = sum(_masked(b, m).sum(1, keepdim=True) for b, m in zip(blocks, masks))
+        mean = sum(
+            _masked(b, m).sum(1, keepdim=True)
+            for b, m in zip(blocks, masks, strict=True)
+        )
         mean = mean / count
         var = sum(
             _masked((b - mean).square_(), m).sum(1, keepdim=True)
-            for b, m in zip(blocks, masks)
+            for b, m in zip(blocks, masks, strict=True)
         )
         ctx.save_for_backward(x, mean, mask)
         ctx.count = count

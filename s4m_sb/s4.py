@@ -128,7 +128,10 @@ class S4Layer(nn.Module):
         if self.training or torch.is_grad_enabled():
             self._cached = None
             return self._spectrum(length)
-        key = (length, *((p.data_ptr(), _version(p)) for p in self.ssm.parameters()))
+        key = (
+            length,
+            *((p.data_ptr(), _version(p)) for p in self.ssm.parameters()),
+        )
         if self._cached is None or self._cached[0] != key:
             self._cached = (key, self._spectrum(length))
         return self._cached[1]

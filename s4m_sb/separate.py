@@ -86,17 +86,20 @@ def separate(
             f"got {list(mixture.shape)}"
         )
     T = mixture.shape[1]
-    mask, masknet_lengths = None, ()
+    mask, num_frames = None, None
     if lengths is not None:
         samples = num_samples(lengths.to(mixture.device), T)
         mask = sample_mask(samples, T)
         # Zero times NaN is NaN: padding is replaced, not multiplied.
         mixture = mixture.masked_fill(~mask, 0.0)
-        if _takes(masknet, "takes_num_frames") and _takes(encoder, "num_frames"):
-            masknet_lengths = (_bare(encoder).num_frames(samples),)
+        if getattr(_bare(masknet), "takes_num_frames", False):
+            count_frames = getattr(_bare(encoder), "num_frames", None)
+            num_frames = count_frames(samples) if count_frames else None
 
     features = encoder(mixture)  # [B, F, L]
-    masks = masknet(features, *masknet_lengths)  # [S, B, F, L]
+    # SpeechBrain's mask networks take the features alone.
+    counts = () if num_frames is None else (num_frames,)
+    masks = masknet(features, *counts)  # [S, B, F, L]
     S, B = masks.shape[:2]
     decoded = decoder((masks * features).flatten(0, 1))  # [S·B, T']
     decoded = F.pad(decoded, (0, max(0, T - decoded.shape[1])))[:, :T]
@@ -110,7 +113,3 @@ def _bare(module: nn.Module) -> nn.Module:
     """The module inside a distributed or compiled one."""
     module = getattr(module, "_orig_mod", module)
     return getattr(module, "module", module)
-
-
-def _takes(module: nn.Module, name: str) -> bool:
-    return bool(getattr(_bare(module), name, False))
