@@ -13,6 +13,7 @@ Above this file: `multiscale.py`. Below it: `kernel.py`.
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 
 from s4m_sb.errors import InputError
 from s4m_sb.kernel import S4DKernel, S4Kernel, SSMKernel
@@ -33,13 +34,14 @@ def fft_length(minimum: int) -> int:
     2160
     """
     best = 1 << max(minimum - 1, 1).bit_length()
-    for fives in range(8):
-        for threes in range(12):
-            odd = 5**fives * 3**threes
-            if odd >= best:
-                break
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
             twos = max(-(-minimum // odd) - 1, 1).bit_length()
             best = min(best, odd << twos)
+            odd *= 3
+        fives *= 5
     return best
 
 
@@ -100,7 +102,7 @@ class S4Layer(nn.Module):
         )
         self.D = nn.Parameter(torch.empty(d_model))
         self.mix = nn.Linear(d_model, 2 * d_model)
-        self._cached: tuple[object, torch.Tensor] | None = None
+        self._cached: tuple[object, torch.Tensor, torch.Tensor] | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -128,13 +130,19 @@ class S4Layer(nn.Module):
         if self.training or torch.is_grad_enabled():
             self._cached = None
             return self._spectrum(length)
-        key = (
-            length,
-            *((p.data_ptr(), _version(p)) for p in self.ssm.parameters()),
-        )
-        if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self._spectrum(length))
-        return self._cached[1]
+        # Values are compared: no other sign of a change covers writes through
+        # `.data`, tensors of inference mode and memory that is used again.
+        values = parameters_to_vector(self.ssm.parameters())
+        key = (length, values.dtype, values.device)
+        cached = self._cached
+        if (
+            cached is None
+            or cached[0] != key
+            or not torch.equal(cached[1], values)
+        ):
+            cached = (key, values, self._spectrum(length))
+            self._cached = cached
+        return cached[2]
 
     def _spectrum(self, length: int) -> torch.Tensor:
         with torch.autocast(self.D.device.type, enabled=False):
@@ -222,13 +230,14 @@ class S4Layer(nn.Module):
             )
         with torch.autocast(x.device.type, enabled=False):
             u = x.to(self.D.dtype)
+            if u.shape[1] == 0:
+                return self.output(u), state
             A_bar, B_bar, C = self.ssm.discretize()
             parts = []
             for piece in u.split(STEP_FRAMES, dim=1):
                 y, state = self._advance(piece, state, A_bar, B_bar, C[0])
                 parts.append(y)
-            y = torch.cat(parts, dim=1) if parts else u
-            y = torch.addcmul(y, u, self.D)
+            y = torch.addcmul(torch.cat(parts, dim=1), u, self.D)
         return self.output(y), state
 
     def _advance(
@@ -324,8 +333,3 @@ class FeedForwardBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Applies the block to ``[B, L, H]``."""
         return x + self.down(F.gelu(self.up(self.norm(x))))
-
-
-def _version(parameter: torch.Tensor) -> int:
-    """Counts in-place changes; tensors of inference mode cannot change."""
-    return 0 if parameter.is_inference() else parameter._version
