@@ -141,6 +141,8 @@ class S4MMaskNet(nn.Module):
         valid, masks = None, None
         if num_frames is not None:
             valid = _frame_mask(num_frames, L, x.dtype)
+            # Zero times NaN is NaN: what is behind the end is replaced.
+            x = x.masked_fill(valid == 0, 0.0)
             coarse = -(-num_frames // stride)  # frames of the coarsest scale
             masks = [
                 _frame_mask(coarse * (stride >> k), (L + padding) >> k, x.dtype)

@@ -46,6 +46,11 @@ class DepthwiseConv(nn.Module):
         The output has ceil(L / stride) frames.
     bias : bool
         Whether to add a bias a channel.
+
+    Raises
+    ------
+    InputError
+        If ``kernel_size`` is even, or below 1.
     """
 
     def __init__(
@@ -56,6 +61,10 @@ class DepthwiseConv(nn.Module):
         bias: bool = True,
     ):
         super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise InputError(
+                f"kernel_size must be odd and positive, got {kernel_size}"
+            )
         self.kernel_size = kernel_size
         self.stride = stride
         self.weight = nn.Parameter(torch.empty(num_channels, 1, kernel_size))
@@ -96,9 +105,14 @@ class NormedConv(nn.Module):
     kernel_size : int
         Taps of the convolution, odd.
     stride : int
-        Its stride.
+        Its stride; needs more than one tap if above 1.
     bias : bool
         Whether it has a bias; needs more than one tap.
+
+    Raises
+    ------
+    InputError
+        If ``kernel_size`` is even, or 1 with a stride or a bias.
     """
 
     def __init__(
@@ -109,6 +123,11 @@ class NormedConv(nn.Module):
         bias: bool = False,
     ):
         super().__init__()
+        if kernel_size == 1 and (stride > 1 or bias):
+            raise InputError(
+                "a convolution with kernel_size 1 takes no stride and no "
+                f"bias, got stride {stride} and bias {bias}"
+            )
         self.conv = DepthwiseConv(num_channels, kernel_size, stride, bias)
         self.norm = GlobalNorm(num_channels)
 
