@@ -336,9 +336,10 @@ class S4DKernel(SSMKernel):
             C, complex, ``[directions, H, N/2]``, doubled for the conjugates.
         """
         A = torch.complex(-torch.exp(self.log_A_real), self.A_imag)
-        A_bar = torch.exp(torch.exp(self.log_dt).unsqueeze(-1) * A)
-        B_bar = (A_bar - 1) / A * torch.view_as_complex(self.B)
-        return A_bar, B_bar, 2 * torch.view_as_complex(self.C)
+        step = torch.exp(self.log_dt).unsqueeze(-1) * A
+        # expm1: Ā − 1 would lose half the digits of a small step.
+        B_bar = torch.expm1(step) / A * torch.view_as_complex(self.B)
+        return torch.exp(step), B_bar, 2 * torch.view_as_complex(self.C)
 
     @staticmethod
     def multiply(states: torch.Tensor, A_bar: torch.Tensor) -> torch.Tensor:
