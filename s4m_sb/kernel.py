@@ -136,6 +136,10 @@ class SSMKernel(nn.Module):
         self.B.copy_(torch.view_as_real(B))
         self.C.normal_(std=math.sqrt(0.5))
 
+    def dynamics(self) -> list[nn.Parameter]:
+        """Parameters of A, B and the step, which take small rates only."""
+        return [p for name, p in self.named_parameters() if name != "C"]
+
     def discretize(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ā, B̄ and C of the discrete-time model y[l] = Re(C x[l])."""
         raise NotImplementedError

@@ -1,0 +1,471 @@
+"""Training and evaluation of separation networks with SpeechBrain's Brain.
+
+One class for every recipe: the data sets and the YAMLs differ, this does not.
+It keeps to `compute_forward(batch, stage)` and `compute_objectives`, so that
+SpeechBrain's own loop does gradient accumulation, mixed precision,
+checkpoints and distributed training.
+
+Above this file: `recipes/*/separation/train.py`. Below it: `separate.py`,
+`evaluation.py`, `augment.py`, `schedule.py`.
+"""
+
+import inspect
+import os
+from typing import Any, NamedTuple
+
+import speechbrain as sb
+import torch
+from speechbrain.core import rm_vector_weight_decay
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+
+from s4m_sb import metrics
+from s4m_sb.augment import random_segment, random_shift
+from s4m_sb.errors import InputError
+from s4m_sb.evaluation import Evaluation, check_metrics
+from s4m_sb.kernel import SSMKernel
+from s4m_sb.schedule import after_epoch, after_update, limit_rates
+from s4m_sb.separate import num_samples, separate
+
+logger = get_logger(__name__)
+
+DEFAULT_METRICS = ("sdr", "si-snr")
+SSM_LR_LIMIT = 1e-3  # A, B and the step diverge at larger rates
+
+
+class Separated(NamedTuple):
+    """What `SeparationBrain.compute_forward` gives."""
+
+    estimate: torch.Tensor  # [B, T, S]
+    target: torch.Tensor  # [B, T, S]
+    mixture: torch.Tensor  # [B, T]
+    lengths: torch.Tensor  # [B], relative
+
+
+class SeparationBrain(sb.Brain):
+    """Trains and evaluates encoder, masknet and decoder.
+
+    A batch holds ``id``, ``mix_sig`` and ``s1_sig`` ... ``sS_sig``. Of the
+    YAML it reads the keys of SpeechBrain's WSJ0Mix recipes; these may be
+    left out:
+
+    - ``threshold_byloss``, ``threshold``: mixtures that are separated better
+      than this loss (in dB) weigh nothing in training.
+    - ``loss_upper_lim``: nor do those with a loss above this.
+    - ``use_speedperturb``, ``use_rand_shift``, ``use_wavedrop``,
+      ``limit_training_signal_len`` and what belongs to them.
+    - ``clip_grad_norm``: norm of all gradients; below 0, no clipping.
+    - ``test_metrics``: columns of the results, by default si-snr and sdr.
+    - ``use_tensorboard``: also log to ``<output_folder>/tensorboard``.
+
+    ``loss`` is called as SpeechBrain calls it, ``loss(targets, estimates)``,
+    and gives one number a mixture. If it takes ``lengths``, it gets them.
+
+    Example
+    -------
+    See ``recipes/WSJ0Mix/separation/train.py``.
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, torch.nn.Module],
+        opt_class: Any = None,
+        hparams: dict[str, Any] | None = None,
+        run_opts: dict[str, Any] | None = None,
+        checkpointer: Any = None,
+    ):
+        missing = {"encoder", "masknet", "decoder"} - set(modules)
+        if missing:
+            raise InputError(
+                f"modules: {', '.join(sorted(missing))} missing; a separation "
+                "network has encoder, masknet and decoder"
+            )
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        self.max_grad_norm = self._option("clip_grad_norm", self.max_grad_norm)
+        self._test_metrics = list(self._option("test_metrics", DEFAULT_METRICS))
+        check_metrics(self._test_metrics)  # now, not when training has ended
+        self._loggers = [self.hparams.train_logger]
+        if self._option("use_tensorboard", False) and if_main_process():
+            from speechbrain.utils.train_logger import TensorboardLogger
+
+            folder = os.path.join(self.hparams.output_folder, "tensorboard")
+            self._loggers.append(TensorboardLogger(folder))
+
+    def _option(self, name: str, default: Any) -> Any:
+        return getattr(self.hparams, name, default)
+
+    # ------------------------------------------------------------ forward
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> Separated:
+        """Separates a batch, augmented in training.
+
+        Arguments
+        ---------
+        batch : PaddedBatch
+            ``mix_sig`` and ``s1_sig`` ... as ``[B, T]`` with lengths.
+        stage : sb.Stage
+            TRAIN augments.
+
+        Returns
+        -------
+        Separated
+            Estimates, targets, mixture and relative lengths.
+        """
+        batch = batch.to(self.device)
+        mixture, lengths = batch.mix_sig
+        target = torch.stack(
+            [
+                batch[f"s{number}_sig"].data
+                for number in range(1, self.hparams.num_spks + 1)
+            ],
+            dim=-1,
+        )  # [B, T, S]
+        if stage == sb.Stage.TRAIN:
+            mixture, target, lengths = self.augment(mixture, target, lengths)
+        estimate = separate(
+            mixture,
+            None if bool((lengths == 1).all()) else lengths,
+            self.modules.encoder,
+            self.modules.masknet,
+            self.modules.decoder,
+        )
+        return Separated(estimate, target, mixture, lengths)
+
+    @torch.no_grad()
+    def augment(
+        self,
+        mixture: torch.Tensor,
+        target: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Changes speed, shifts, drops and cuts, as the YAML says.
+
+        Arguments
+        ---------
+        mixture : torch.Tensor
+            ``[B, T]``.
+        target : torch.Tensor
+            ``[B, T, S]``.
+        lengths : torch.Tensor
+            Relative, ``[B]``.
+
+        Returns
+        -------
+        torch.Tensor
+            Mixture, ``[B, T']``.
+        torch.Tensor
+            Targets, ``[B, T', S]``.
+        torch.Tensor
+            Relative lengths, ``[B]``.
+        """
+        option = self._option
+        if option("use_speedperturb", False):
+            target, mixture = self._remixed(
+                target, mixture, self._change_speed(target)
+            )
+        if option("use_rand_shift", False):
+            shifted = random_shift(
+                target,
+                num_samples(lengths, target.shape[1]),
+                self.hparams.min_shift,
+                self.hparams.max_shift,
+            )
+            target, mixture = self._remixed(target, mixture, shifted)
+        if option("use_wavedrop", False):
+            mixture = self.hparams.drop_chunk(mixture, lengths)
+            mixture = self.hparams.drop_freq(mixture)
+        if option("limit_training_signal_len", False):
+            signals = torch.cat([mixture.unsqueeze(-1), target], dim=-1)
+            signals, samples = random_segment(
+                signals,
+                num_samples(lengths, signals.shape[1]),
+                self.hparams.training_signal_len,
+            )
+            lengths = samples / signals.shape[1]
+            mixture, target = signals[..., 0], signals[..., 1:]
+        return mixture, target, lengths
+
+    def _change_speed(self, target: torch.Tensor) -> torch.Tensor:
+        """Resamples each source; relative lengths stay as they are."""
+        sources = [
+            self.hparams.speed_perturb(source.contiguous())
+            for source in target.unbind(-1)
+        ]
+        shortest = min(source.shape[-1] for source in sources)
+        return torch.stack([s[:, :shortest] for s in sources], dim=-1)
+
+    @staticmethod
+    def _remixed(
+        target: torch.Tensor, mixture: torch.Tensor, changed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The changed targets, and a mixture with whatever else was in it."""
+        rest = mixture - target.sum(-1)
+        T = min(rest.shape[1], changed.shape[1])
+        changed = changed[:, :T]
+        return changed, changed.sum(-1) + rest[:, :T]
+
+    # --------------------------------------------------------------- loss
+
+    def compute_objectives(
+        self, predictions: Separated, batch: Any, stage: sb.Stage
+    ) -> torch.Tensor:
+        """Mean loss of the batch.
+
+        In training, mixtures beyond ``threshold`` or ``loss_upper_lim`` are
+        weighted with zero. The loss stays part of the graph even if that
+        leaves none, so that no rank of a distributed training waits for the
+        gradients of another.
+
+        Arguments
+        ---------
+        predictions : Separated
+            From `compute_forward`.
+        batch : PaddedBatch
+            Not used; part of SpeechBrain's interface.
+        stage : sb.Stage
+            TRAIN applies the thresholds.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, in dB for a SI-SNR loss.
+        """
+        losses = self._losses(predictions)  # [B]
+        if stage != sb.Stage.TRAIN:
+            return losses.mean()
+        # NaN stays in: SpeechBrain counts and reports it.
+        left_out = losses >= self._option("loss_upper_lim", float("inf"))
+        if self._option("threshold_byloss", False):
+            left_out |= losses <= self.hparams.threshold
+        kept = (~left_out).sum().clamp(min=1)
+        return losses.masked_fill(left_out, 0.0).sum() / kept
+
+    def _losses(self, predictions: Separated) -> torch.Tensor:
+        """The loss of each mixture, ``[B]``, without its padding."""
+        estimate, target, _, lengths = predictions
+        loss = self.hparams.loss
+        if bool((lengths == 1).all()):
+            return loss(target, estimate).flatten()
+        if _takes_lengths(loss):
+            return loss(target, estimate, lengths=lengths).flatten()
+        samples = num_samples(lengths, target.shape[1]).tolist()
+        return torch.stack(
+            [
+                loss(target[i : i + 1, :n], estimate[i : i + 1, :n]).squeeze()
+                for i, n in enumerate(samples)
+            ]
+        )
+
+    # ---------------------------------------------------------- optimizer
+
+    def init_optimizers(self) -> None:
+        """Makes the optimizer, with a group of its own for A, B and steps.
+
+        Those parameters of the state-space layers get no weight decay and a
+        learning rate of at most 1e-3.
+        """
+        if self.opt_class is None:
+            return
+        groups: list[dict[str, Any]] = (
+            rm_vector_weight_decay(self.modules)
+            if self.remove_vector_weight_decay
+            else [{"params": list(self.modules.parameters())}]
+        )
+        dynamics = [
+            parameter
+            for module in self.modules.modules()
+            if isinstance(module, SSMKernel)
+            for parameter in module.dynamics()
+        ]
+        if dynamics:
+            slow = {id(parameter) for parameter in dynamics}
+            for group in groups:
+                group["params"] = [
+                    p for p in group["params"] if id(p) not in slow
+                ]
+            groups.append(
+                {
+                    "params": dynamics,
+                    "weight_decay": 0.0,
+                    "lr_limit": SSM_LR_LIMIT,
+                }
+            )
+        self.optimizer = self.opt_class(groups)
+        limit_rates(self.optimizer)
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def optimizers_step(self) -> None:
+        """One update, with the norm of all gradients clipped together.
+
+        SpeechBrain's own clips the first parameter group alone.
+        """
+        self.scaler.unscale_(self.optimizer)
+        if self.max_grad_norm >= 0:
+            torch.nn.utils.clip_grad_norm_(
+                self.modules.parameters(), self.max_grad_norm
+            )
+        if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
+            self.check_gradients()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+        if self._scheduler is not None:
+            after_update(self._scheduler, self.optimizer, self.optimizer_step)
+            limit_rates(self.optimizer)
+
+    @property
+    def _scheduler(self) -> Any:
+        return self._option("lr_scheduler", None)
+
+    # -------------------------------------------------------------- stages
+
+    def make_dataloader(
+        self,
+        dataset: Any,
+        stage: sb.Stage,
+        ckpt_prefix: str | None = "dataloader-",
+        **loader_kwargs: Any,
+    ) -> Any:
+        """SpeechBrain's loader; training data are shuffled.
+
+        Arguments
+        ---------
+        dataset : torch.utils.data.Dataset
+            If it draws its items anew in every epoch, it has ``set_epoch``.
+        stage : sb.Stage
+            TRAIN shuffles, unless ``loader_kwargs`` say otherwise.
+        ckpt_prefix : str or None
+            See SpeechBrain.
+        **loader_kwargs : dict
+            For the `DataLoader`.
+
+        Returns
+        -------
+        torch.utils.data.DataLoader
+            The loader.
+        """
+        if stage == sb.Stage.TRAIN:
+            self._train_set = dataset
+            if not {"sampler", "batch_sampler", "shuffle"} & set(loader_kwargs):
+                loader_kwargs["shuffle"] = True
+        return super().make_dataloader(
+            dataset, stage, ckpt_prefix, **loader_kwargs
+        )
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Prepares a stage; data that are drawn on the fly are drawn anew."""
+        self._losses_of_items: list[torch.Tensor] = []
+        self._improvements: list[torch.Tensor] = []
+        if stage == sb.Stage.TRAIN and hasattr(self._train_set, "set_epoch"):
+            self._train_set.set_epoch(epoch)
+        if stage == sb.Stage.TEST and if_main_process():
+            hparams = self.hparams
+            save_audio = self._option("save_audio", False)
+            self._evaluation = Evaluation(
+                hparams.output_folder,
+                hparams.sample_rate,
+                self._test_metrics,
+                os.path.join(hparams.save_folder, "audio_results")
+                if save_audio
+                else None,
+                self._option("n_audio_to_save", -1),
+            )
+
+    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
+        """Loss of a valid or test batch; test batches are also rated.
+
+        Arguments
+        ---------
+        batch : PaddedBatch
+            See `compute_forward`.
+        stage : sb.Stage
+            VALID or TEST.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, on the CPU.
+        """
+        with torch.no_grad(), self.evaluation_ctx:
+            separated = self.compute_forward(batch, stage)
+            losses = self._losses(separated).detach().cpu()
+        self._losses_of_items.append(losses)
+        estimate, target, mixture, lengths = separated
+        same = mixture.unsqueeze(-1).expand_as(target)
+        baseline = metrics.pit_si_snr_loss(
+            target=target, estimate=same, lengths=lengths
+        )
+        self._improvements.append(baseline.cpu() - losses)
+        if stage == sb.Stage.TEST and if_main_process():
+            self._evaluation.add(batch.id, estimate, target, mixture, lengths)
+        return losses.mean()
+
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """Logs; after a valid stage, sets the rate and saves a checkpoint.
+
+        Arguments
+        ---------
+        stage : sb.Stage
+            What has ended.
+        stage_loss : float
+            Mean over the batches.
+        epoch : int, optional
+            The epoch; None for TEST.
+        """
+        if stage == sb.Stage.TRAIN:
+            self._train_stats = {"si-snr": stage_loss}
+            return
+        # Means over the items, whatever the size of the last batch.
+        stats = {
+            "si-snr": float(torch.cat(self._losses_of_items).mean()),
+            "si-snr_i": float(torch.cat(self._improvements).mean()),
+        }
+        if stage == sb.Stage.VALID:
+            self._log(
+                {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
+                train_stats=self._train_stats,
+                valid_stats=stats,
+            )
+            if self._scheduler is not None:
+                after_epoch(
+                    self._scheduler, self.optimizer, epoch, stats["si-snr"]
+                )
+                limit_rates(self.optimizer)
+            if self.checkpointer is not None:
+                self.checkpointer.save_and_keep_only(
+                    meta={"si-snr": stats["si-snr"], "epoch": epoch},
+                    min_keys=["si-snr"],
+                )
+        elif if_main_process():
+            self._finish_test(stats)
+
+    def _finish_test(self, stats: dict[str, float]) -> None:
+        counter = self._option("epoch_counter", None)
+        loaded = counter.current if counter is not None else None
+        self._log({"Epoch loaded": loaded}, test_stats=stats)
+        self._evaluation.close(
+            {
+                "num_spks": self.hparams.num_spks,
+                "epoch": loaded,
+                "seed": self._option("seed", None),
+                "num_parameters": sum(
+                    p.numel() for p in self.modules.parameters()
+                ),
+                "torch": torch.__version__,
+                "speechbrain": sb.__version__,
+            }
+        )
+
+    def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
+        if if_main_process():
+            for train_logger in self._loggers:
+                train_logger.log_stats(stats_meta=stats_meta, **stats)
+
+
+def _takes_lengths(loss: Any) -> bool:
+    return "lengths" in inspect.signature(loss).parameters

@@ -1,0 +1,91 @@
+"""SpeechBrain's learning-rate schedulers behind two calls.
+
+The schedulers of `speechbrain.nnet.schedulers` are called in different ways:
+after an update with the optimizer, or after an epoch with its number, its
+loss or both. `after_update` and `after_epoch` tell them apart by the names
+of their arguments, so that a YAML may use any of them.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from speechbrain.nnet.schedulers import update_learning_rate
+
+from s4m_sb.errors import InputError
+
+
+def after_update(
+    scheduler: Any, optimizer: torch.optim.Optimizer, num_updates: int
+) -> None:
+    """Lets a scheduler that works per update set the learning rate.
+
+    Arguments
+    ---------
+    scheduler : object
+        One of SpeechBrain's; those that work per epoch are left alone.
+    optimizer : torch.optim.Optimizer
+        Its learning rates are changed.
+    num_updates : int
+        Updates done so far.
+    """
+    if hasattr(scheduler, "on_batch_end"):
+        scheduler.on_batch_end(optimizer)
+        return
+    names = _argument_names(scheduler)
+    if names == ["opt"]:
+        scheduler(optimizer)
+    elif names == ["opt", "num_updates"]:
+        scheduler(optimizer, num_updates)
+
+
+def after_epoch(
+    scheduler: Any,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    valid_loss: float,
+) -> None:
+    """Lets a scheduler that works per epoch set the learning rate.
+
+    Arguments
+    ---------
+    scheduler : object
+        One of SpeechBrain's; those that work per update are left alone.
+    optimizer : torch.optim.Optimizer
+        Its learning rates are changed.
+    epoch : int
+        The epoch that has ended, from 1.
+    valid_loss : float
+        Loss on the valid set, lower is better.
+
+    Raises
+    ------
+    InputError
+        If the scheduler is called in a way that is not known.
+    """
+    names = _argument_names(scheduler)
+    if hasattr(scheduler, "on_batch_end") or names[:1] == ["opt"]:
+        return
+    if names == ["optim_list", "current_epoch", "current_loss"]:
+        _, new_lr = scheduler([optimizer], epoch, valid_loss)
+    elif names == ["metric_value"]:
+        _, new_lr = scheduler(valid_loss)
+    elif names == ["current_epoch"]:
+        _, new_lr = scheduler(epoch)
+    else:
+        raise InputError(
+            f"lr_scheduler: {type(scheduler).__name__} takes "
+            f"({', '.join(names)}), which is not a way that SpeechBrain's "
+            "schedulers are called"
+        )
+    update_learning_rate(optimizer, new_lr)
+
+
+def limit_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Keeps each parameter group below its ``lr_limit``, where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = min(group["lr"], group.get("lr_limit", float("inf")))
+
+
+def _argument_names(scheduler: Any) -> list[str]:
+    return list(inspect.signature(scheduler.__call__).parameters)
