@@ -19,77 +19,18 @@ channels-last layout. A norm is a scale and a shift (`norm.py`), and an
 upsampled coarse signal is a broadcast, so that each fusion reads and writes
 the fine signal once.
 
-Above this file: `masknet.py`. Below it: `s4.py`, `norm.py`.
+Above this file: `masknet.py`. Below it: `s4.py`, `norm.py`, `depthwise.py`.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from s4m_sb.depthwise import DepthwiseConv
 from s4m_sb.errors import InputError
-from s4m_sb.norm import GlobalNorm, Moments, channel_moments
+from s4m_sb.norm import GlobalNorm, Moments, channel_moments, scale_shift
 from s4m_sb.s4 import FeedForwardBlock, S4Block
 
 Masks = list[torch.Tensor] | None
-
-
-class DepthwiseConv(nn.Module):
-    """One filter a channel, on ``[B, L, C]``.
-
-    Arguments
-    ---------
-    num_channels : int
-        Number of channels C.
-    kernel_size : int
-        Taps, odd; the input is padded by half of them on either side.
-    stride : int
-        The output has ceil(L / stride) frames.
-    bias : bool
-        Whether to add a bias a channel.
-
-    Raises
-    ------
-    InputError
-        If ``kernel_size`` is even, or below 1.
-    """
-
-    def __init__(
-        self,
-        num_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        bias: bool = True,
-    ):
-        super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise InputError(
-                f"kernel_size must be odd and positive, got {kernel_size}"
-            )
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.weight = nn.Parameter(torch.empty(num_channels, 1, kernel_size))
-        self.bias = nn.Parameter(torch.empty(num_channels)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws weights and bias as `torch.nn.Conv1d` does."""
-        bound = self.kernel_size**-0.5
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Filters ``[B, L, C]``."""
-        # The view [B, C, 1, L] of contiguous [B, L, C] is channels-last.
-        y = F.conv2d(
-            x.transpose(1, 2).unsqueeze(2),
-            self.weight.unsqueeze(2),
-            self.bias,
-            stride=(1, self.stride),
-            padding=(0, self.kernel_size // 2),
-            groups=x.shape[2],
-        )
-        return y.squeeze(2).transpose(1, 2)
 
 
 class NormedConv(nn.Module):
@@ -235,10 +176,10 @@ class Fusion(nn.Module):
         # Scale and shift of the local norm join the gate and the value while
         # these are coarse; what is left is one multiply-add at full length.
         ratio = frames // gate.shape[1]
-        value = torch.addcmul(value, gate, shift).unsqueeze(2)
+        value = scale_shift(gate, shift, value).unsqueeze(2)
         gate = (gate * scale).unsqueeze(2)
         z = z.unflatten(1, (-1, ratio))  # [B, L / r, r, C]
-        return torch.addcmul(value, z, gate).flatten(1, 2)
+        return scale_shift(z, gate, value).flatten(1, 2)
 
 
 class MultiScaleBlock(nn.Module):
@@ -381,7 +322,7 @@ class MultiScaleBlock(nn.Module):
         scales, moments = [], []
         for k, conv in enumerate(self.bottom_up):
             z, scale, shift, m = conv(h, None, mask[max(k - 1, 0)], mask[k])
-            h = torch.addcmul(shift, z, scale)  # [B, L / 2ᵏ, d_hidden]
+            h = scale_shift(z, scale, shift)  # [B, L / 2ᵏ, d_hidden]
             scales.append(h)
             moments.append(m)
 
@@ -410,4 +351,4 @@ def _apply(
     z: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, _: Moments
 ) -> torch.Tensor:
     """The normed signal itself."""
-    return torch.addcmul(shift, z, scale)
+    return scale_shift(z, scale, shift)

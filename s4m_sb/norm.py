@@ -64,6 +64,53 @@ class _ChannelMoments(torch.autograd.Function):
         return _masked(grad, mask), None
 
 
+class _ScaleShift(torch.autograd.Function):
+    """A broadcast multiply-add with as few passes backward as there can be."""
+
+    @staticmethod
+    def forward(ctx, x, scale, shift):
+        ctx.save_for_backward(x, scale)
+        ctx.shift_shape = shift.shape
+        return torch.addcmul(shift, x, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, scale = ctx.saved_tensors
+        needs_x, needs_scale, needs_shift = ctx.needs_input_grad
+        return (
+            grad * scale if needs_x else None,
+            (grad * x).sum_to_size(scale.shape) if needs_scale else None,
+            grad.sum_to_size(ctx.shift_shape) if needs_shift else None,
+        )
+
+
+def scale_shift(
+    x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor:
+    """x · scale + shift, where scale and shift broadcast to x.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Signal of any shape.
+    scale, shift : torch.Tensor
+        Of shapes that broadcast to that of x.
+
+    Returns
+    -------
+    torch.Tensor
+        In the shape of x.
+
+    Example
+    -------
+    >>> scale_shift(torch.ones(2, 3), torch.tensor(2.0), torch.tensor(1.0))
+    tensor([[3., 3., 3.],
+            [3., 3., 3.]])
+    """
+    return _ScaleShift.apply(x, scale, shift)
+
+
 def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return x if mask is None else x * mask
 
@@ -155,4 +202,4 @@ class GlobalNorm(nn.Module):
     ) -> torch.Tensor:
         """Normalises ``[B, L, C]``; frames with mask 0 do not count."""
         scale, shift = self.affine(channel_moments(x, mask))
-        return torch.addcmul(shift, x, scale)
+        return scale_shift(x, scale, shift)
