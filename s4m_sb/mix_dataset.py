@@ -323,6 +323,8 @@ def _make_all(
             disable=not progress,
         ) as bar,
     ):
+        if file.tell():
+            file.write("\n")  # ends the half line that a kill may have left
         for task, rows in _results(maker, todo, num_jobs):
             done[task.split, task.index] = rows
             entry = {"split": task.split, "index": task.index, "rows": rows}

@@ -7,15 +7,15 @@ and makes the same data set from it again; the plans are those of
 """
 
 import csv
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info
-from s4m_sb.corpus import Utterance
+from s4m_sb.corpus import Utterance, resampled_length
 from s4m_sb.errors import InputError
 from s4m_sb.mixtures import MixturePlan, Piece, SourcePlan
 
@@ -123,51 +123,17 @@ def read_metadata(path: str | os.PathLike, root: Path) -> list[NamedPlan]:
         If the file, a column or a value is missing or out of range, a
         speaker is mixed with himself, or an audio file is missing.
     """
-    lines: dict[tuple[str, str], list[tuple[int, Row]]] = {}
-    for line, row in read_rows(path):
-        for column in ("split", "mixture"):
-            if row[column] != Path(row[column]).name:
-                raise InputError(
-                    f"{path}, line {line}: {column} {row[column]!r} cannot be "
-                    "the name of a file"
-                )
-        lines.setdefault((row["split"], row["mixture"]), []).append((line, row))
+    mixtures: dict[tuple[str, str], list[_Line]] = {}
     utterances: dict[tuple[str, str], Utterance] = {}
-    plans = []
-    for (split, name), rows in lines.items():
-        sources: dict[str, list[tuple[Piece, float]]] = {}
-        for line, row in rows:
-            start, num_frames = (
-                _number(path, line, row, column, int)
-                for column in ("start", "num_frames")
-            )
-            level_db = _number(path, line, row, "level_db", float)
-            key = (row["file"], row["speaker"])
-            if key not in utterances:
-                file = root / row["file"]
-                header = audio_info(file)
-                utterances[key] = Utterance(
-                    str(file),
-                    row["speaker"],
-                    header.num_frames,
-                    header.sample_rate,
-                )
-            piece = Piece(utterances[key], start, num_frames)
-            sources.setdefault(row["source"], []).append((piece, level_db))
-        where = f"{path}: mixture {name!r} of {split}"
-        rates = {_number(path, *row, "sample_rate", int) for row in rows}
-        if len(rates) > 1:
-            raise InputError(f"{where}: has several sample rates")
-        plans.append(
-            NamedPlan(
-                split,
-                name,
-                MixturePlan(_sources(sources, where), rates.pop()),
-            )
-        )
-    if not plans:
+    for number, row in read_rows(path):
+        line = _read_line(f"{path}, line {number}", row, root, utterances)
+        mixtures.setdefault((row["split"], row["mixture"]), []).append(line)
+    if not mixtures:
         raise InputError(f"{path}: names no mixtures")
-    return plans
+    return [
+        NamedPlan(split, name, _plan(lines, f"{path}: {name!r} of {split}"))
+        for (split, name), lines in mixtures.items()
+    ]
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
@@ -207,37 +173,90 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
     return rows
 
 
-def _sources(
-    sources: dict[str, list[tuple[Piece, float]]], where: str
-) -> tuple[SourcePlan, ...]:
-    names = [f"s{number}" for number in range(1, len(sources) + 1)]
-    if len(names) < 2 or sorted(sources) != sorted(names):
-        raise InputError(
-            f"{where}: has the sources {', '.join(sorted(sources))}; s1, s2 "
-            "and so on are expected"
+@dataclass(frozen=True)
+class _Line:
+    source: str
+    piece: Piece
+    level_db: float
+    sample_rate: int
+
+
+def _read_line(
+    where: str,
+    row: Row,
+    root: Path,
+    utterances: dict[tuple[str, str], Utterance],
+) -> _Line:
+    for column in ("split", "mixture"):
+        if row[column] in (".", "..") or Path(row[column]).name != row[column]:
+            raise InputError(
+                f"{where}: {column} {row[column]!r} cannot be a file's name"
+            )
+    key = (row["file"], row["speaker"])
+    if key not in utterances:
+        file = root / row["file"]
+        header = audio_info(file)
+        utterances[key] = Utterance(
+            str(file), row["speaker"], header.num_frames, header.sample_rate
         )
-    plans = []
+    line = _Line(
+        row["source"],
+        Piece(
+            utterances[key],
+            int(_number(where, row, "start", whole=True)),
+            int(_number(where, row, "num_frames", whole=True)),
+        ),
+        _number(where, row, "level_db"),
+        int(_number(where, row, "sample_rate", whole=True)),
+    )
+    if line.sample_rate < 1:
+        raise InputError(f"{where}: sample_rate is {line.sample_rate}")
+    start, num_frames = line.piece.start, line.piece.num_frames
+    total = resampled_length(line.piece.utterance, line.sample_rate)
+    if start < 0 or num_frames < 1 or start + num_frames > total:
+        raise InputError(
+            f"{where}: samples {start} to {start + num_frames} are not inside "
+            f"the {total} samples of {row['file']} at {line.sample_rate} Hz"
+        )
+    return line
+
+
+def _plan(lines: list[_Line], where: str) -> MixturePlan:
+    names = [f"s{n + 1}" for n in range(len({line.source for line in lines}))]
+    there = sorted({line.source for line in lines})
+    if len(names) < 2 or there != sorted(names):
+        raise InputError(
+            f"{where}: has the sources {', '.join(there)}; s1, s2 and so on "
+            "are expected"
+        )
+    if len({line.sample_rate for line in lines}) > 1:
+        raise InputError(f"{where}: has several sample rates")
+    sources = []
     for name in names:
-        if len({level_db for _, level_db in sources[name]}) > 1:
+        parts = [line for line in lines if line.source == name]
+        if len({line.level_db for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in level_db")
-        if len({piece.utterance.speaker for piece, _ in sources[name]}) > 1:
+        if len({line.piece.utterance.speaker for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in speaker")
-        pieces = tuple(piece for piece, _ in sources[name])
-        plans.append(SourcePlan(pieces, sources[name][0][1]))
-    speakers = [source.speaker for source in plans]
+        pieces = tuple(line.piece for line in parts)
+        sources.append(SourcePlan(pieces, parts[0].level_db))
+    speakers = [source.speaker for source in sources]
     if len(set(speakers)) < len(speakers):
         raise InputError(
             f"{where}: mixes a speaker with himself ({', '.join(speakers)})"
         )
-    return tuple(plans)
+    lengths = [source.num_frames for source in sources]
+    if len(set(lengths)) > 1:
+        raise InputError(f"{where}: sources differ in length, {lengths}")
+    return MixturePlan(tuple(sources), lines[0].sample_rate)
 
 
-def _number(
-    path: str | os.PathLike, line: int, row: Row, column: str, kind: type
-) -> Any:
+def _number(where: str, row: Row, column: str, whole: bool = False) -> float:
     try:
-        return kind(row[column])
+        number = int(row[column]) if whole else float(row[column])
     except ValueError:
-        raise InputError(
-            f"{path}, line {line}: {column} is {row[column]!r}, not a number"
-        ) from None
+        number = math.nan
+    if not math.isfinite(number):
+        kind = "a whole number" if whole else "a number"
+        raise InputError(f"{where}: {column} is {row[column]!r}, not {kind}")
+    return number

@@ -1,0 +1,516 @@
+"""Data sets on disk: the layout, the exact sum, and the same bytes again."""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from s4m_sb.commands import mix
+from s4m_sb.corpus import read_corpus
+from s4m_sb.errors import InputError
+from s4m_sb.mix_dataset import PROGRESS, make_mix_dataset, remake_mix_dataset
+
+COUNTS = (5, 3, 2)
+SPLITS = dict(zip(("tr", "cv", "tt"), COUNTS, strict=True))
+SETTINGS = {"num_mixtures": COUNTS, "segment_s": 0.5, "seed": 3}
+
+
+def contents(folder):
+    """Every file below a folder with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def without_settings(files):
+    return {
+        name: data
+        for name, data in files.items()
+        if not name.endswith("settings.json")
+    }
+
+
+def rows_of(made):
+    with open(made / "metadata.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    mix.add_arguments(parser)
+    mix.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def made(speech_folder, tmp_path_factory):
+    """A data set that the tests read and do not change."""
+    output = tmp_path_factory.mktemp("made")
+    return make_mix_dataset(speech_folder, output, **SETTINGS)
+
+
+@pytest.fixture()
+def flat_speech(tmp_path):
+    """Twenty speakers, with no word about splits."""
+    rng = np.random.default_rng(0)
+    for speaker in range(20):
+        folder = tmp_path / "flat" / f"{speaker:02d}"
+        folder.mkdir(parents=True)
+        noise = rng.uniform(-0.5, 0.5, 900)
+        soundfile.write(folder / "1.wav", noise, 8000)
+    return tmp_path / "flat"
+
+
+# What is made
+
+
+@pytest.mark.parametrize("num_spks", [2, 3])
+@pytest.mark.parametrize("rate, folder", [(8000, "wav8k"), (16000, "wav16k")])
+def test_layout_and_exact_sum(speech_folder, tmp_path, num_spks, rate, folder):
+    made = make_mix_dataset(
+        speech_folder,
+        tmp_path,
+        num_spks=num_spks,
+        sample_rate=rate,
+        **SETTINGS,
+    )
+    assert made == tmp_path / folder / "min"
+    kinds = ["mix", "s1", "s2", "s3"][: num_spks + 1]
+    for split, count in SPLITS.items():
+        assert sorted(path.name for path in (made / split).iterdir()) == kinds
+        names = sorted(path.name for path in (made / split / "mix").iterdir())
+        assert len(names) == count
+        for name in names:
+            signals = {}
+            for kind in kinds:
+                signals[kind], rate_there = soundfile.read(
+                    made / split / kind / name, dtype="float32"
+                )
+                assert rate_there == rate
+                assert signals[kind].shape == (rate // 2,)
+                assert np.abs(signals[kind]).mean() > 1e-3
+            total = signals["s1"]
+            for kind in kinds[2:]:
+                total = total + signals[kind]
+            np.testing.assert_array_equal(signals["mix"], total)
+
+
+def test_names_sort_and_tell_the_levels(made):
+    for split in SPLITS:
+        names = sorted(path.stem for path in (made / split / "mix").iterdir())
+        for index, name in enumerate(names):
+            number, *parts = name.split("_talker")
+            assert number == f"{index:06d}" and len(parts) == 2
+            levels = []
+            for kind, part in zip(("s1", "s2"), parts, strict=True):
+                level_db = float(part.split("_")[1])
+                path = made / split / kind / f"{name}.wav"
+                levels.append(
+                    (
+                        level_db,
+                        20 * np.log10(np.abs(soundfile.read(path)[0]).mean()),
+                    )
+                )
+            (one, measured_one), (other, measured_other) = levels
+            assert one == pytest.approx(-other)
+            assert abs(one - other) <= 5.01
+            assert one - other == pytest.approx(
+                measured_one - measured_other,
+                abs=0.011,  # two decimals stand in the name
+            )
+
+
+def test_speakers_come_from_their_split(made):
+    speakers = {"tr": range(1, 7), "cv": range(7, 11), "tt": range(11, 15)}
+    rows = rows_of(made)
+    for split, numbers in speakers.items():
+        said = {row["speaker"] for row in rows if row["split"] == split}
+        assert said <= {f"talker{number:02d}" for number in numbers}
+    mixtures = {}
+    for row in rows:
+        key = row["split"], row["mixture"]
+        mixtures.setdefault(key, set()).add((row["source"], row["speaker"]))
+    assert len(mixtures) == sum(COUNTS)
+    for sources in mixtures.values():
+        assert len(sources) == len({speaker for _, speaker in sources}) == 2
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), tuple(SPLITS)])
+def test_a_split_can_be_left_out(speech_folder, tmp_path, names):
+    speech = tmp_path / "speech"
+    shutil.copytree(speech_folder / "test", speech / names[2])
+    made = make_mix_dataset(
+        speech, tmp_path / "out", num_mixtures=(0, 0, 2), segment_s=0.5
+    )
+    assert [path.name for path in made.iterdir() if path.is_dir()] == ["tt"]
+
+
+def test_without_a_length_the_shortest_utterance_decides(
+    speech_folder, tmp_path
+):
+    made = make_mix_dataset(speech_folder, tmp_path, num_mixtures=(0, 0, 2))
+    for path in made.glob("tt/*/*.wav"):
+        assert soundfile.info(path).frames == 3 * 8000
+
+
+def test_a_manifest_gives_what_its_folder_gives(speech_folder, tmp_path, made):
+    manifest = speech_folder.parent / "manifest.csv"
+    lines = ["file,speaker,split"]
+    for path in speech_folder.rglob("talker*.*"):
+        split, speaker, _ = path.relative_to(speech_folder).parts
+        place = path.relative_to(speech_folder.parent).as_posix()
+        lines.append(f"{place},{speaker},{split}")
+    manifest.write_text("\n".join(lines) + "\n")
+    listed = make_mix_dataset(manifest, tmp_path, **SETTINGS)
+    ours, theirs = contents(listed), contents(made)
+    assert {name: data for name, data in ours.items() if ".wav" in name} == {
+        name: data for name, data in theirs.items() if ".wav" in name
+    }
+
+
+def test_speakers_are_divided_where_nothing_is_said(flat_speech, tmp_path):
+    divisions = []
+    for seed, counts in ((1, (40, 3, 3)), (1, (0, 3, 3)), (2, (4, 3, 3))):
+        output = tmp_path / f"{seed}-{counts[0]}"
+        made = make_mix_dataset(
+            flat_speech, output, num_mixtures=counts, seed=seed
+        )
+        division = {split: set() for split in SPLITS}
+        for row in rows_of(made):
+            division[row["split"]].add(row["speaker"])
+        divisions.append(division)
+    for division in divisions:
+        assert not division["tr"] & division["cv"]
+        assert not division["tr"] & division["tt"]
+        assert not division["cv"] & division["tt"]
+        assert len(division["cv"]) == len(division["tt"]) == 2
+    assert len(divisions[0]["tr"]) == 16
+    # The same speakers are held out, whatever is made of the others.
+    assert divisions[1]["cv"] == divisions[0]["cv"]
+    assert divisions[2]["cv"] != divisions[0]["cv"]
+
+
+def test_a_speaker_in_two_splits_is_told(speech_folder, tmp_path, caplog):
+    speech = shutil.copytree(speech_folder, tmp_path / "speech")
+    shutil.copytree(speech / "train" / "talker01", speech / "test" / "talker01")
+    make_mix_dataset(speech, tmp_path / "out", **SETTINGS)
+    assert "tr and tt share 1 speakers (talker01" in caplog.text
+
+
+# The same again
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2, 3])
+def test_one_seed_gives_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
+    again = make_mix_dataset(
+        speech_folder, tmp_path, num_jobs=num_jobs, **SETTINGS
+    )
+    assert contents(again) == contents(made)
+    # Three signals of every mixture, the metadata and the settings.
+    assert len(contents(again)) == 3 * sum(COUNTS) + 2
+
+
+def test_another_seed_gives_other_mixtures(speech_folder, tmp_path, made):
+    other = make_mix_dataset(speech_folder, tmp_path, **{**SETTINGS, "seed": 4})
+    ours = {data for name, data in contents(other).items() if ".wav" in name}
+    theirs = {data for name, data in contents(made).items() if ".wav" in name}
+    assert len(ours) == 3 * sum(COUNTS) and not ours & theirs
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_metadata_makes_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
+    moved = shutil.copytree(speech_folder, tmp_path / "moved")
+    again = remake_mix_dataset(
+        made / "metadata.csv", moved, tmp_path / "out", num_jobs=num_jobs
+    )
+    assert without_settings(contents(again)) == without_settings(contents(made))
+
+
+def test_a_finished_data_set_is_left_alone(speech_folder, tmp_path):
+    made = make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+    before = {path: path.stat().st_mtime_ns for path in made.glob("*/*/*")}
+    make_mix_dataset(speech_folder, tmp_path, num_jobs=2, **SETTINGS)
+    after = {path: path.stat().st_mtime_ns for path in made.glob("*/*/*")}
+    assert before == after
+
+
+def test_lost_files_are_made_again(speech_folder, tmp_path, made):
+    again = make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+    for split, kind in (("tr", "s2"), ("tt", "mix")):
+        sorted((again / split / kind).iterdir())[1].unlink()
+    make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+    assert contents(again) == contents(made)
+
+
+LONG_SETTINGS = {"num_mixtures": (150, 3, 2), "segment_s": 0.5}
+LONG = """
+import sys
+from s4m_sb.mix_dataset import make_mix_dataset
+make_mix_dataset(
+    sys.argv[1], sys.argv[2], num_mixtures=(150, 3, 2), segment_s=0.5,
+    num_jobs=int(sys.argv[3]),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(speech_folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole")
+    return make_mix_dataset(speech_folder, output, **LONG_SETTINGS)
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_a_killed_run_goes_on(speech_folder, tmp_path, whole, num_jobs):
+    output = tmp_path / "out"
+    made = output / "wav8k" / "min"
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG, speech_folder, output, str(num_jobs)],
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(made.glob("tr/mix/*.wav"))) < 10:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        # The workers have to notice on their own.
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        while group_lives(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        if group_lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert not (made / "metadata.csv").exists()
+    # Whatever stands there is whole.
+    for path in made.glob("*/*/[!.]*.wav"):
+        assert soundfile.info(path).frames == 4000
+    text = (made / PROGRESS).read_text()
+    finished = [json.loads(line) for line in text.splitlines()[:-1]]
+    assert 0 < len(finished) < 155
+    times = {}
+    for entry in finished:
+        for kind in ("mix", "s1", "s2"):
+            name = f"{entry['rows'][0]['mixture']}.wav"
+            path = made / entry["split"] / kind / name
+            times[path] = path.stat().st_mtime_ns
+    # Half a line in the log and half a file, as a kill can leave them.
+    with open(made / PROGRESS, "a") as file:
+        file.write('{"split": "tr", "ind')
+    (made / "tr" / "mix" / ".000149.1.tmp.wav").write_bytes(b"RIFF")
+
+    make_mix_dataset(speech_folder, output, num_jobs=2, **LONG_SETTINGS)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert contents(made) == contents(whole)
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"seed": 4}, "made with seed 3, now it is 4"),
+        ({"num_mixtures": (5, 3, 3)}, r"made with count \[5, 3, 2\], now"),
+        ({"segment_s": None}, "made with length 0.5, now it is None"),
+        ({"level_range_db": (0, 0)}, r"made with levels \[-5.0, 5.0\]"),
+        ({"num_spks": 3}, "made with num_spks 2, now it is 3"),
+    ],
+)
+def test_other_settings_for_the_same_folder(speech_folder, made, keys, message):
+    before = contents(made)
+    with pytest.raises(InputError, match=message):
+        make_mix_dataset(speech_folder, made.parents[1], **{**SETTINGS, **keys})
+    assert contents(made) == before
+
+
+def test_other_speech_or_metadata_for_the_same_folder(
+    speech_folder, tmp_path, made
+):
+    speech = shutil.copytree(speech_folder, tmp_path / "speech")
+    next((speech / "train" / "talker01").iterdir()).unlink()
+    with pytest.raises(InputError, match="with speech 42 utterances of 14"):
+        make_mix_dataset(speech, made.parents[1], **SETTINGS)
+    with pytest.raises(InputError, match="made with metadata None"):
+        remake_mix_dataset(
+            made / "metadata.csv", speech_folder, made.parents[1]
+        )
+
+
+def test_two_rates_share_a_folder(speech_folder, tmp_path):
+    for rate in (8000, 16000):
+        make_mix_dataset(speech_folder, tmp_path, sample_rate=rate, **SETTINGS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "wav16k",
+        "wav8k",
+    ]
+
+
+def test_an_official_tree_is_not_written_over(speech_folder, tmp_path):
+    path = tmp_path / "wav8k" / "min" / "tr" / "mix" / "011a0101.wav"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"precious")
+    with pytest.raises(InputError, match="holds files that are not of such"):
+        make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+    assert contents(tmp_path) == {"wav8k/min/tr/mix/011a0101.wav": b"precious"}
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"num_mixtures": (0, 0, 0)}, "not all of them 0"),
+        ({"num_mixtures": (1, -1, 0)}, r"count is \[1, -1, 0\]"),
+        ({"num_mixtures": (1, 1)}, r"count is \[1, 1\]; give three"),
+        ({"seed": -1}, "seed is -1"),
+        ({"num_jobs": 0}, "jobs is 0"),
+        ({"num_spks": 5}, "valid: holds 4 speakers with 0.5 s"),
+        ({"segment_s": 20}, "train: holds 0 speakers with 20 s of speech"),
+        ({"level_range_db": (3, 1)}, r"level_range_db is \[3, 1\]"),
+        ({"speaker_from": "cab"}, "speaker_from is 'cab'"),
+    ],
+)
+def test_bad_values_are_refused(speech_folder, tmp_path, keys, message):
+    with pytest.raises(InputError, match=message):
+        make_mix_dataset(speech_folder, tmp_path, **{**SETTINGS, **keys})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusable_folders_are_refused(speech_folder, flat_speech, tmp_path):
+    with pytest.raises(InputError, match="no such folder of speech"):
+        make_mix_dataset(tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(InputError, match="absent: no such folder of speech"):
+        remake_mix_dataset("any.csv", tmp_path / "absent", tmp_path / "out")
+    with pytest.raises(InputError, match="lies inside the speech"):
+        make_mix_dataset(speech_folder, speech_folder / "out")
+    with pytest.raises(InputError, match="20 speakers; .* at least 21 are"):
+        make_mix_dataset(flat_speech, tmp_path / "out", num_spks=7)
+    speech = shutil.copytree(speech_folder, tmp_path / "speech")
+    (speech / "tt").mkdir()
+    with pytest.raises(InputError, match="both 'test' and 'tt'"):
+        make_mix_dataset(speech, tmp_path / "out")
+    shutil.rmtree(speech / "tt")
+    shutil.rmtree(speech / "valid")
+    with pytest.raises(InputError, match="test, train but none for cv"):
+        make_mix_dataset(speech, tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file.*: cannot be written"):
+        make_mix_dataset(speech_folder, tmp_path / "file", **SETTINGS)
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_a_bad_file_ends_in_one_line(speech_folder, tmp_path, num_jobs):
+    speech = shutil.copytree(speech_folder, tmp_path / "speech")
+    for path in (speech / "test").rglob("*.*"):
+        soundfile.write(path, np.zeros(24000), 8000)
+    with pytest.raises(InputError, match="are all silent") as caught:
+        make_mix_dataset(
+            speech, tmp_path / "out", num_jobs=num_jobs, **SETTINGS
+        )
+    assert "\n" not in str(caught.value)
+    # What was good is kept for the next time.
+    made = tmp_path / "out" / "wav8k" / "min"
+    assert len(list(made.glob("tr/mix/*.wav"))) == 5
+    assert not (made / "metadata.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "column, value, message",
+    [
+        ("split", "dev", "has the splits dev; only tr, cv, tt are known"),
+        ("sample_rate", "16000", "different sample rates: 8000, 16000"),
+    ],
+)
+def test_mixed_metadata_is_refused(
+    speech_folder, tmp_path, made, column, value, message
+):
+    rows = rows_of(made)
+    for row in rows:
+        if row["mixture"] == rows[0]["mixture"]:
+            row[column] = value
+    table = tmp_path / "metadata.csv"
+    with open(table, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match=message):
+        remake_mix_dataset(table, speech_folder, tmp_path / "out")
+
+
+# The command
+
+
+def test_command(speech_folder, tmp_path, made, capsys):
+    options = "--count 5 3 2 --length 0.5 --seed 3 --jobs 1".split()
+    run(speech_folder, tmp_path / "out", *options)
+    out = capsys.readouterr().out
+    assert Path(out.strip()) == tmp_path / "out" / "wav8k" / "min"
+    assert contents(Path(out.strip())) == contents(made)
+    run(
+        speech_folder,
+        tmp_path / "again",
+        "--metadata",
+        made / "metadata.csv",
+    )
+    again = Path(capsys.readouterr().out.strip())
+    assert without_settings(contents(again)) == without_settings(contents(made))
+
+
+def test_command_has_every_option(speech_folder, tmp_path):
+    run(
+        speech_folder,
+        tmp_path,
+        *"--num-spks 3 --sample-rate 16000 --length 0.25 --levels 0 0".split(),
+        *"--count 0 0 4 --speaker-from folder --jobs 2".split(),
+    )
+    made = tmp_path / "wav16k" / "min"
+    rows = rows_of(made)
+    assert {row["source"] for row in rows} == {"s1", "s2", "s3"}
+    for name in {row["mixture"] for row in rows}:
+        levels = {row["level_db"] for row in rows if row["mixture"] == name}
+        assert len(levels) == 1
+    assert {row["num_frames"] for row in rows} == {"4000"}
+
+
+def test_metadata_decides_the_rest(speech_folder, tmp_path, made):
+    with pytest.raises(InputError, match="--metadata decides --num-spks, --se"):
+        run(
+            speech_folder,
+            tmp_path,
+            *("--metadata", made / "metadata.csv"),
+            *"--num-spks 2 --seed 0".split(),
+        )
+
+
+def test_mini_speech(mini_speech, tmp_path):
+    made = make_mix_dataset(
+        mini_speech / "manifest.csv",
+        tmp_path,
+        num_mixtures=(4, 2, 2),
+        segment_s=2,
+        num_jobs=2,
+    )
+    splits = {"tr": "train", "cv": "valid", "tt": "test"}
+    rows = rows_of(made)
+    for split, name in splits.items():
+        speakers = read_corpus(mini_speech / "manifest.csv", name).speakers
+        said = {row["speaker"] for row in rows if row["split"] == split}
+        assert said and said <= set(speakers)
