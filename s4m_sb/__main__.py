@@ -1,0 +1,8 @@
+"""``python -m s4m_sb`` is the ``s4m`` command."""
+
+import sys
+
+from s4m_sb.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

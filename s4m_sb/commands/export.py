@@ -1,0 +1,98 @@
+"""``s4m export``: a model folder out of a training run."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Turn a training run into a model folder.
+
+Takes the checkpoint with the best validation score and writes
+hyperparams.yaml, encoder.ckpt, masknet.ckpt, decoder.ckpt and a model card,
+README.md, into a new folder: what `s4m separate --model`, S4MSeparation and
+the Hugging Face Hub expect. Runs of SpeechBrain's own separation recipe, such
+as ConvTasNet or SepFormer, can be exported too."""
+
+EXAMPLES = """\
+examples:
+  s4m export results/s4m-tiny/1234 my_model
+  s4m export results/s4m-tiny/1234 my_model --license apache-2.0 \\
+      --data "WSJ0-2mix" --command "python train.py hparams/s4m-tiny.yaml"
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``s4m export``.
+
+    Arguments
+    ---------
+    parser : argparse.ArgumentParser
+        The command's own parser.
+    """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "results_dir",
+        metavar="RESULTS_DIR",
+        type=Path,
+        help="the run's output_folder",
+    )
+    parser.add_argument(
+        "out_dir", metavar="OUT_DIR", type=Path, help="the folder to make"
+    )
+    parser.add_argument(
+        "--name", help="the model's name (default: that of OUT_DIR)"
+    )
+    parser.add_argument(
+        "--data", metavar="TEXT", help="for the card: what it was trained on"
+    )
+    parser.add_argument(
+        "--command",
+        dest="training_command",
+        metavar="TEXT",
+        help="for the card: how it was trained",
+    )
+    parser.add_argument(
+        "--license",
+        metavar="TEXT",
+        help="for the card: its licence, such as apache-2.0",
+    )
+    parser.add_argument(
+        "--card",
+        metavar="FILE",
+        type=Path,
+        help="use this Markdown file as the card",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace OUT_DIR if it is a model folder",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs ``s4m export``.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        What `add_arguments` describes.
+
+    Raises
+    ------
+    InputError
+        As `export_model`.
+    """
+    from s4m_sb.export import export_model
+
+    out_dir = export_model(
+        arguments.results_dir,
+        arguments.out_dir,
+        name=arguments.name,
+        card=arguments.card,
+        data=arguments.data,
+        license=arguments.license,
+        command=arguments.training_command,
+        force=arguments.force,
+    )
+    print(f"{arguments.results_dir} -> {out_dir}")

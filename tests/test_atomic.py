@@ -1,0 +1,42 @@
+"""A file is there whole, as it was before, or not at all."""
+
+import pytest
+
+from s4m_sb.atomic import replacing
+
+
+def test_the_file_appears_at_the_end_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "down" / "result.csv"
+    with replacing(path) as temporary:
+        temporary.write_text("a,b")
+        assert temporary.suffix == ".csv"
+        assert not path.exists()
+    assert path.read_text() == "a,b"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "result.csv"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        assert path.read_text() == "old"
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_anything_is_written_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError), replacing(tmp_path / "result.csv"):
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way_is_not_touched(tmp_path):
+    path = tmp_path / "result.csv"
+    path.mkdir()
+    with pytest.raises(OSError), replacing(path) as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.is_dir()

@@ -1,0 +1,222 @@
+"""The command line: what it writes, and how it fails."""
+
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import torch
+from small_model import train, write_model
+from speech_like import speak
+
+import s4m_sb
+from s4m_sb import spectrogram
+from s4m_sb.audio import read_audio
+from s4m_sb.cli import COMMANDS, main
+from s4m_sb.commands import separate
+from s4m_sb.errors import InputError
+from s4m_sb.inference import S4MSeparation, normalize_voices
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture
+def mixture(tmp_path):
+    path = tmp_path / "mix.flac"
+    signal = 0.4 * (speak(1, 0, 1.0, 16000) + speak(2, 0, 1.0, 16000))
+    soundfile.write(path, signal, 16000)
+    return path
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_separate_writes_one_file_a_voice(model, mixture, tmp_path, capsys):
+    output = tmp_path / "deep" / "out"
+    assert run("separate", mixture, "--output", output, "--model", model) == 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "mix_s1.wav",
+        "mix_s2.wav",
+    ]
+    expected = S4MSeparation.from_hparams(model).separate_file(mixture)
+    for i in range(2):
+        voice, sample_rate = read_audio(output / f"mix_s{i + 1}.wav")
+        assert sample_rate == 8000
+        assert torch.equal(voice, expected[0, :, i])
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    for name in ("mix.flac", "mix_s1.wav", "mix_s2.wav"):
+        assert name in line
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("normalize", ["mixture", "none"])
+def test_separate_normalizes_as_asked(model, mixture, tmp_path, normalize):
+    arguments = ["--model", model, "--normalize", normalize]
+    assert run("separate", mixture, "--output", tmp_path, *arguments) == 0
+    interface = S4MSeparation.from_hparams(model)
+    mix, _ = read_audio(mixture, 8000)
+    expected = normalize_voices(
+        interface.separate_batch(mix), mix[None], normalize
+    )
+    voice, _ = read_audio(tmp_path / "mix_s2.wav")
+    assert torch.equal(voice, expected[0, :, 1])
+
+
+def test_plot_draws_a_picture(model, mixture, tmp_path):
+    arguments = ["--output", tmp_path / "out", "--model", model, "--plot"]
+    assert run("separate", mixture, *arguments) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    picture = matplotlib.image.imread(tmp_path / "out" / "mix.png")
+    assert picture.std() > 0.1
+
+
+def test_plot_without_matplotlib_fails_before_the_work(
+    model, mixture, tmp_path, monkeypatch, capsys
+):
+    def missing():
+        raise InputError("pip install s4m_sb[demo]")
+
+    monkeypatch.setattr(spectrogram, "check_matplotlib", missing)
+    output = tmp_path / "out"
+    arguments = ["--output", output, "--model", model, "--plot"]
+    assert run("separate", mixture, *arguments) == 2
+    assert not output.exists()
+    assert "s4m_sb[demo]" in capsys.readouterr().err
+
+
+def test_bad_files_do_not_stop_the_others(model, mixture, tmp_path, capsys):
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(800), 8000)
+    text = tmp_path / "text.wav"
+    text.write_text("no audio " * 99)
+    missing = tmp_path / "missing.wav"
+    output = tmp_path / "out"
+    files = [missing, mixture, text, silence]
+    assert run("separate", *files, "--output", output, "--model", model) == 2
+    assert sorted(path.name for path in output.iterdir()) == [
+        "mix_s1.wav",
+        "mix_s2.wav",
+        "silence_s1.wav",
+        "silence_s2.wav",
+    ]
+    captured = capsys.readouterr()
+    errors = [
+        line
+        for line in captured.err.replace("\r", "\n").splitlines()
+        if line.startswith("s4m: error:")
+    ]
+    assert len(errors) == 3
+    assert f"{missing}: no such file" in errors[0]
+    assert f"{text}: cannot be read as audio" in errors[1]
+    assert "2 of 4 files not separated" in errors[2]
+    assert len(captured.out.splitlines()) == 2
+    voice, _ = read_audio(output / "silence_s1.wav")
+    assert (voice == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["a/x.wav", "b/x.flac"], "a/x.wav and b/x.flac would both write"),
+        (["a/x.wav", "a/x.wav"], "would both write"),
+        (["out/x.wav", "out/x_s1.wav"], "out/x_s1.wav would be replaced"),
+    ],
+)
+def test_no_file_replaces_another(
+    files, message, model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.zeros(800), 8000)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert run("separate", *files, "--output", "out", "--model", model) == 2
+    assert message in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "/no/such"], "/no/such: is neither"),
+        (["--device", "abacus"], "--device abacus: "),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    arguments, message, mixture, tmp_path, capsys
+):
+    assert run("separate", mixture, "--output", tmp_path, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"s4m: error: {message}")
+
+
+def test_an_output_that_is_a_file_is_refused(model, mixture, capsys):
+    assert run("separate", mixture, "--output", mixture) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_export_then_separate(mixture, tmp_path, capsys):
+    train(tmp_path / "run")
+    capsys.readouterr()
+    folder = tmp_path / "model"
+    arguments = ["--data", "speech", "--license", "mit", "--command", "make"]
+    assert run("export", tmp_path / "run", folder, *arguments) == 0
+    assert str(folder) in capsys.readouterr().out
+    card = (folder / "README.md").read_text()
+    assert "- Data: speech" in card
+    assert "- Command: make" in card
+    assert "license: mit" in card
+    assert run("export", tmp_path / "run", folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"s4m: error: {folder}: exists")
+    assert run("export", tmp_path / "run", folder, "--force") == 0
+    output = tmp_path / "out"
+    assert run("separate", mixture, "--output", output, "--model", folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("of two\nlines"), 2, "s4m: error: of two lines"),
+        (PermissionError(13, "Permission denied", "out"), 2, "'out'"),
+        (KeyboardInterrupt(), 130, "s4m: interrupted"),
+    ],
+)
+def test_errors_become_one_line_and_a_code(
+    error, code, message, monkeypatch, capsys
+):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(separate, "run", fail)
+    assert run("separate", "a.wav", "--output", "out") == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(command, "--help")
+    assert caught.value.code == 0
+    assert f"usage: s4m {command} " in capsys.readouterr().out
+
+
+def test_the_module_is_the_command():
+    program = [sys.executable, "-m", "s4m_sb"]
+    result = subprocess.run(
+        [*program, "--version"], capture_output=True, text=True
+    )
+    assert result.stdout == f"s4m_sb {s4m_sb.__version__}\n"
+    result = subprocess.run(program, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "COMMAND" in result.stderr
