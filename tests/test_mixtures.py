@@ -297,7 +297,10 @@ def test_a_redrawn_window_keeps_the_length(tmp_path):
     corpus = write_speakers(tmp_path, {"a": [8000, 8000, 80], "b": [8000]})
     soundfile.write(tmp_path / "a" / "a0.wav", np.zeros(8000), RATE)
     drawer = MixtureDrawer(corpus, 2, RATE)
-    lengths = {len(drawn.mixture) for drawn in draws(drawer, 30)}
+    lengths = set()
+    for drawn in draws(drawer, 30):
+        assert all(len(source.pieces) == 1 for source in drawn.plan.sources)
+        lengths.add(len(drawn.mixture))
     assert lengths == {80, 8000}
 
 
