@@ -24,7 +24,12 @@ from s4m_sb.augment import random_segment, random_shift
 from s4m_sb.errors import InputError
 from s4m_sb.evaluation import Evaluation, check_metrics
 from s4m_sb.kernel import SSMKernel
-from s4m_sb.schedule import after_epoch, after_update, limit_rates
+from s4m_sb.schedule import (
+    after_epoch,
+    after_update,
+    check_scheduler,
+    limit_rates,
+)
 from s4m_sb.separate import num_samples, separate
 
 logger = get_logger(__name__)
@@ -84,15 +89,27 @@ class SeparationBrain(sb.Brain):
         self.max_grad_norm = self._option("clip_grad_norm", self.max_grad_norm)
         self._test_metrics = list(self._option("test_metrics", DEFAULT_METRICS))
         check_metrics(self._test_metrics)  # now, not when training has ended
+        if self._scheduler is not None:
+            check_scheduler(self._scheduler)
         self._loggers = [self.hparams.train_logger]
-        if self._option("use_tensorboard", False) and if_main_process():
-            from speechbrain.utils.train_logger import TensorboardLogger
-
-            folder = os.path.join(self.hparams.output_folder, "tensorboard")
-            self._loggers.append(TensorboardLogger(folder))
+        if self._option("use_tensorboard", False):
+            self._loggers.append(self._tensorboard())
+        self._train_set: Any = None
 
     def _option(self, name: str, default: Any) -> Any:
         return getattr(self.hparams, name, default)
+
+    def _tensorboard(self) -> Any:
+        from speechbrain.utils.train_logger import TensorboardLogger
+
+        folder = os.path.join(self.hparams.output_folder, "tensorboard")
+        try:
+            return TensorboardLogger(folder)
+        except ImportError as error:
+            raise InputError(
+                "use_tensorboard: needs the package tensorboard; install it "
+                "or leave the key out"
+            ) from error
 
     # ------------------------------------------------------------ forward
 
@@ -441,13 +458,15 @@ class SeparationBrain(sb.Brain):
                     meta={"si-snr": stats["si-snr"], "epoch": epoch},
                     min_keys=["si-snr"],
                 )
-        elif if_main_process():
+        elif stage == sb.Stage.TEST:
             self._finish_test(stats)
 
     def _finish_test(self, stats: dict[str, float]) -> None:
         counter = self._option("epoch_counter", None)
-        loaded = counter.current if counter is not None else None
+        loaded = counter.current if counter is not None else 0
         self._log({"Epoch loaded": loaded}, test_stats=stats)
+        if not if_main_process():
+            return
         self._evaluation.close(
             {
                 "num_spks": self.hparams.num_spks,
@@ -462,9 +481,10 @@ class SeparationBrain(sb.Brain):
         )
 
     def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
-        if if_main_process():
-            for train_logger in self._loggers:
-                train_logger.log_stats(stats_meta=stats_meta, **stats)
+        # On every rank: log_stats itself writes on the first one alone, and
+        # then waits for the others.
+        for train_logger in self._loggers:
+            train_logger.log_stats(stats_meta=stats_meta, **stats)
 
 
 def _takes_lengths(loss: Any) -> bool:

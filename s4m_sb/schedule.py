@@ -14,6 +14,38 @@ from speechbrain.nnet.schedulers import update_learning_rate
 
 from s4m_sb.errors import InputError
 
+WAYS = (
+    ["opt"],
+    ["opt", "num_updates"],
+    ["optim_list", "current_epoch", "current_loss"],
+    ["metric_value"],
+    ["current_epoch"],
+)
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Makes sure that it is known how to call a scheduler.
+
+    Arguments
+    ---------
+    scheduler : object
+        One of SpeechBrain's.
+
+    Raises
+    ------
+    InputError
+        If it is called in another way than those.
+    """
+    if hasattr(scheduler, "on_batch_end"):
+        return
+    names = _argument_names(scheduler)
+    if names not in WAYS:
+        raise InputError(
+            f"lr_scheduler: {type(scheduler).__name__} takes "
+            f"({', '.join(names)}), which is not a way that SpeechBrain's "
+            "schedulers are called"
+        )
+
 
 def after_update(
     scheduler: Any, optimizer: torch.optim.Optimizer, num_updates: int
@@ -29,11 +61,10 @@ def after_update(
     num_updates : int
         Updates done so far.
     """
+    names = _argument_names(scheduler)
     if hasattr(scheduler, "on_batch_end"):
         scheduler.on_batch_end(optimizer)
-        return
-    names = _argument_names(scheduler)
-    if names == ["opt"]:
+    elif names == ["opt"]:
         scheduler(optimizer)
     elif names == ["opt", "num_updates"]:
         scheduler(optimizer, num_updates)
@@ -57,14 +88,9 @@ def after_epoch(
         The epoch that has ended, from 1.
     valid_loss : float
         Loss on the valid set, lower is better.
-
-    Raises
-    ------
-    InputError
-        If the scheduler is called in a way that is not known.
     """
     names = _argument_names(scheduler)
-    if hasattr(scheduler, "on_batch_end") or names[:1] == ["opt"]:
+    if hasattr(scheduler, "on_batch_end"):
         return
     if names == ["optim_list", "current_epoch", "current_loss"]:
         _, new_lr = scheduler([optimizer], epoch, valid_loss)
@@ -73,11 +99,7 @@ def after_epoch(
     elif names == ["current_epoch"]:
         _, new_lr = scheduler(epoch)
     else:
-        raise InputError(
-            f"lr_scheduler: {type(scheduler).__name__} takes "
-            f"({', '.join(names)}), which is not a way that SpeechBrain's "
-            "schedulers are called"
-        )
+        return
     update_learning_rate(optimizer, new_lr)
 
 
@@ -88,4 +110,6 @@ def limit_rates(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _argument_names(scheduler: Any) -> list[str]:
+    if not callable(scheduler):
+        return []
     return list(inspect.signature(scheduler.__call__).parameters)
