@@ -10,3 +10,28 @@ class InputError(ValueError):
 
     The message names the file, key or value and says what would be right.
     """
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, to be shown without its traceback.
+
+    Arguments
+    ---------
+    error : Exception
+        If it was raised in a worker process of a `DataLoader`, its message
+        holds the worker's traceback; the last line of that counts.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Example
+    -------
+    >>> one_line(InputError("a.wav:\\nis empty"))
+    'a.wav: is empty'
+    """
+    message = str(error)
+    if message.startswith("Caught ") and "Traceback" in message:
+        message = message.rsplit(f"{type(error).__name__}: ", 1)[-1]
+    return " ".join(message.split())

@@ -20,6 +20,7 @@ LAYERS = (
     ("cli",),
     ("commands.mix", "commands.separate", "commands.export"),
     ("inference", "export", "mix_dataset", "spectrogram"),
+    ("mix_metadata",),
     ("brain",),
     ("evaluation", "augment", "schedule"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
@@ -27,7 +28,7 @@ LAYERS = (
     ("corpus", "multiscale", "filterbank"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
-    ("audio",),
+    ("audio", "hparams", "parameters"),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
 )

@@ -9,26 +9,31 @@ YAMLs of its WSJ0Mix recipe run as well. What comes next: the network in
 `hparams/*.yaml`, the training in `s4m_sb/brain.py`.
 """
 
+import os
 import sys
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
 from prepare_data import prepare_wsj0mix
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import (
+    MainProcessContext,
     ddp_init_group,
     if_main_process,
+    infer_device,
     run_on_main,
 )
 
 from s4m_sb.audio import read_audio
 from s4m_sb.brain import SeparationBrain
 from s4m_sb.dynamic_mixing import DynamicMixing
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
+from s4m_sb.hparams import load_hparams
 
 
 def dataio_prep(hparams, csv_path):
     """The mixtures listed in a CSV, with their sources."""
+    if not os.path.isfile(csv_path):
+        raise InputError(f"{csv_path}: no such file; is skip_prep meant?")
     data = DynamicItemDataset.from_csv(
         csv_path, replacements={"data_root": hparams["data_folder"]}
     )
@@ -69,28 +74,28 @@ def dynamic_mixing_prep(hparams, num_mixtures):
 def main(argv):
     """Prepares the data, trains, evaluates the best checkpoint."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     ddp_init_group(run_opts)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
-    if run_opts.get("device") == "cpu" and hparams.get("precision") == "fp16":
+    device = run_opts["device"] or infer_device()
+    if device == "cpu" and hparams.get("precision") == "fp16":
         hparams["precision"] = "bf16"  # there is no fp16 on CPUs
 
-    run_on_main(
-        prepare_wsj0mix,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "save_folder": hparams["save_folder"],
-            "num_spks": hparams["num_spks"],
-            "sample_rate": hparams["sample_rate"],
-            "version": hparams.get("version", "min"),
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
+    if not hparams["skip_prep"]:
+        run_on_main(
+            prepare_wsj0mix,
+            kwargs={
+                "data_folder": hparams["data_folder"],
+                "save_folder": hparams["save_folder"],
+                "num_spks": hparams["num_spks"],
+                "sample_rate": hparams["sample_rate"],
+                "version": hparams.get("version", "min"),
+            },
+        )
     valid_data = dataio_prep(hparams, hparams["valid_data"])
     test_data = dataio_prep(hparams, hparams["test_data"])
     train_data = dataio_prep(hparams, hparams["train_data"])
@@ -118,13 +123,14 @@ def main(argv):
         valid_loader_kwargs=dict(valid_opts),
     )
     if if_main_process():
-        brain.evaluate(
-            test_data, min_key="si-snr", test_loader_kwargs=dict(valid_opts)
-        )
+        with MainProcessContext():  # the other ranks have finished
+            brain.evaluate(
+                test_data, min_key="si-snr", test_loader_kwargs=dict(valid_opts)
+            )
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except InputError as error:
-        sys.exit(f"train.py: error: {error}")
+        sys.exit(f"train.py: error: {one_line(error)}")

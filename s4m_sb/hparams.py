@@ -1,0 +1,60 @@
+"""Reading a recipe's YAML, with errors that say what is wrong in one line."""
+
+import os
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml
+
+from s4m_sb.errors import InputError
+
+
+def load_hparams(
+    path: str | os.PathLike, overrides: str | dict[str, Any] = ""
+) -> dict[str, Any]:
+    """Loads a HyperPyYAML file and builds what it describes.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    overrides : str or dict
+        Values that replace those of the file.
+
+    Returns
+    -------
+    dict
+        Its keys with their values.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a placeholder is left in it, an override
+        names a key that it does not have, or an object cannot be built.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "recipe.yaml"
+    >>> _ = path.write_text("lr: 0.001\\nrates: [!ref <lr>]")
+    >>> load_hparams(path, {"lr": 0.1})
+    {'lr': 0.1, 'rates': [0.1]}
+    >>> load_hparams(path, {"learning_rate": 0.1})
+    Traceback (most recent call last):
+    s4m_sb.errors.InputError: ...: Override 'learning_rate' not found
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return load_hyperpyyaml(file, overrides)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # of two YAML libraries and of what it builds
+        raise InputError(f"{path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, (KeyError, TypeError)):
+        return " ".join(str(error).split())
+    # Here HyperPyYAML lists every key, and PyTorch every signature.
+    heads = [str(argument).split("\n")[0] for argument in error.args]
+    return ": ".join(heads).split(" in: [")[0]
