@@ -91,6 +91,7 @@ class S4MMaskNet(nn.Module):
         for name, value in (
             ("num_spks", num_spks),
             ("num_filters", num_filters),
+            ("d_model", d_model),
             ("num_repeats", num_repeats),
         ):
             if value < 1:
