@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from s4m_sb import __version__
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 
 COMMANDS = {
     "mix": "make a data set of mixtures from recordings of single speakers",
@@ -43,11 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         runs[arguments.command](arguments)
-    except InputError as error:
-        print(f"s4m: error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that is not ours
-        print(f"s4m: error: {_one_line(error)}", file=sys.stderr)
+    except (InputError, OSError) as error:  # OSError: a full disk, rights
+        print(f"s4m: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("s4m: interrupted", file=sys.stderr)
@@ -75,7 +72,3 @@ def _parser():
         module.add_arguments(subparsers.add_parser(name, help=summary))
         runs[name] = module.run
     return parser, runs
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

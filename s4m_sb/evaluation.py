@@ -11,8 +11,8 @@ from speechbrain.utils.logger import get_logger
 from s4m_sb import metrics
 from s4m_sb.audio import write_audio
 from s4m_sb.errors import InputError
+from s4m_sb.lengths import num_samples
 from s4m_sb.results import ResultsTable, write_summary
-from s4m_sb.separate import num_samples
 
 logger = get_logger(__name__)
 

@@ -8,24 +8,20 @@
 `S4MSeparation.from_hparams` and SpeechBrain's own interfaces read it.
 """
 
-import io
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 
 import torch
-import yaml
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
 from s4m_sb.errors import InputError
+from s4m_sb.model_card import model_card
+from s4m_sb.model_yaml import MODULES, NUMBERS, model_yaml
 from s4m_sb.parameters import load_parameters
 
-MODULES = ("encoder", "masknet", "decoder")
-NUMBERS = ("sample_rate", "num_spks")
-HEADER = "# A trained model, for S4MSeparation.from_hparams\n"
 SCORE = "si-snr"  # SpeechBrain's key: the validation loss, lower is better
 FILES = {"hyperparams.yaml", "README.md", *(f"{m}.ckpt" for m in MODULES)}
 
@@ -139,178 +135,6 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
     )
 
 
-def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
-    """Keeps of a training YAML what the trained network needs.
-
-    Arguments
-    ---------
-    text : str
-        The training's HyperPyYAML: as it was written by hand, or as
-        SpeechBrain saved it, with references resolved.
-    name : str or os.PathLike
-        Its name in error messages.
-
-    Returns
-    -------
-    str
-        HyperPyYAML with ``sample_rate``, ``num_spks``, the three networks
-        and what they refer to, ``modules`` and ``pretrainer``.
-
-    Raises
-    ------
-    InputError
-        If a needed key is missing.
-
-    Example
-    -------
-    >>> print(
-    ...     model_yaml('''
-    ... sample_rate: 8000
-    ... num_spks: 2
-    ... lr: 0.001
-    ... Encoder: !new:s4m_sb.filterbank.Encoder
-    ... MaskNet: !new:s4m_sb.masknet.S4MMaskNet
-    ...     num_spks: !ref <num_spks>
-    ... Decoder: !new:s4m_sb.filterbank.Decoder
-    ... modules:
-    ...     encoder: !ref <Encoder>
-    ...     masknet: !ref <MaskNet>
-    ...     decoder: !ref <Decoder>
-    ... ''')
-    ... )
-    # A trained model, for S4MSeparation.from_hparams
-    <BLANKLINE>
-    sample_rate: 8000
-    <BLANKLINE>
-    num_spks: 2
-    <BLANKLINE>
-    Encoder: !new:s4m_sb.filterbank.Encoder
-    <BLANKLINE>
-    MaskNet: !new:s4m_sb.masknet.S4MMaskNet
-        num_spks: 2
-    <BLANKLINE>
-    Decoder: !new:s4m_sb.filterbank.Decoder
-    <BLANKLINE>
-    modules:
-        encoder: !ref <Encoder>
-        masknet: !ref <MaskNet>
-        decoder: !ref <Decoder>
-    <BLANKLINE>
-    pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-        loadables:
-            encoder: !ref <Encoder>
-            masknet: !ref <MaskNet>
-            decoder: !ref <Decoder>
-    <BLANKLINE>
-    """
-    try:
-        root = yaml.compose(resolve_references(io.StringIO(text)))
-    except Exception as error:  # two YAML libraries and HyperPyYAML's own
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: {reason}") from error
-    top = _children(root)
-    for key in (*NUMBERS, "modules"):
-        if key not in top:
-            raise InputError(f"{name}: has no '{key}'")
-    modules = _children(top["modules"])
-    for key in MODULES:
-        if key not in modules:
-            raise InputError(f"{name}: has no '{key}' in its modules")
-
-    # Every network gets a name at the top, whatever it had before.
-    keys = {
-        id(node): key
-        for key, node in top.items()
-        if key != "modules" and not _is_plain(node)
-    }
-    named = {keys.get(id(modules[m]), m): modules[m] for m in MODULES}
-    keys |= {id(node): key for key, node in named.items()}
-    needed = {key: top[key] for key in NUMBERS}
-    for key, node in named.items():
-        _collect(key, node, keys, needed)
-    references = {m: f"!ref <{keys[id(modules[m])]}>" for m in MODULES}
-
-    blocks = [_block(key, node, keys) for key, node in needed.items()]
-    lines = [f"    {key}: {value}\n" for key, value in references.items()]
-    blocks.append("modules:\n" + "".join(lines))
-    blocks.append(
-        "pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer\n"
-        "    loadables:\n" + "".join(f"    {line}" for line in lines)
-    )
-    return "\n".join([HEADER, *blocks])
-
-
-def model_card(
-    name: str, numbers: dict, results: dict[str, float | str], facts: dict
-) -> str:
-    """Writes the model card, Markdown with the Hub's front matter.
-
-    Arguments
-    ---------
-    name : str
-        The model's name.
-    numbers : dict
-        ``sample_rate`` in Hz and ``num_spks``.
-    results : dict
-        What was measured: numbers for a table, text for a list.
-    facts : dict
-        What else is known: any of "Data", "Command", "License".
-
-    Returns
-    -------
-    str
-        The card.
-
-    Example
-    -------
-    >>> card = model_card(
-    ...     "s4m-8k",
-    ...     {"sample_rate": 8000, "num_spks": 2},
-    ...     {"si_snr_i": 9.5},
-    ...     {},
-    ... )
-    >>> "| si_snr_i | 9.50 |" in card
-    True
-    """
-    rate, num_spks = numbers["sample_rate"], numbers["num_spks"]
-    license = facts.get("License", "")
-    measured = {k: v for k, v in results.items() if not isinstance(v, str)}
-    said = {k: v for k, v in results.items() if isinstance(v, str)} | facts
-    said.setdefault("License", "not stated")
-    lines = [
-        "---",
-        # The Hub takes an identifier here; other text stands below.
-        f"license: {license if license and ' ' not in license else 'other'}",
-        "library_name: speechbrain",
-        "pipeline_tag: audio-to-audio",
-        "tags: [audio-to-audio, speech-separation, speechbrain]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"Separates {num_spks} voices at {rate} Hz.",
-        "",
-        "```python",
-        "from s4m_sb.inference import S4MSeparation",
-        "",
-        'model = S4MSeparation.from_hparams("PATH_OF_THIS_FOLDER")',
-        'voices = model.separate_file("mixture.wav")  # [1, T, S]',
-        "```",
-        "",
-        "```sh",
-        "s4m separate mixture.wav --output separated "
-        "--model PATH_OF_THIS_FOLDER",
-        "```",
-        "",
-    ]
-    if measured:
-        lines += ["| result | value |", "|---|---|"]
-        lines += [f"| {k} | {_number(v)} |" for k, v in measured.items()]
-        lines.append("")
-    lines += [f"- {key}: {value}" for key, value in said.items()]
-    return "\n".join(lines) + "\n"
-
-
 def _check_free(out_dir: Path, force: bool) -> None:
     if not os.path.lexists(out_dir):
         return
@@ -384,83 +208,3 @@ def _flat(value, name: str = "") -> dict[str, float | str]:
     if isinstance(value, (bool, list)) or value is None:
         value = json.dumps(value)
     return {name: value}
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-def _children(node: yaml.Node) -> dict[str, yaml.Node]:
-    if not isinstance(node, yaml.MappingNode):
-        return {}
-    return {key.value: value for key, value in node.value}
-
-
-def _is_plain(node: yaml.Node) -> bool:
-    """A number or text, which needs no name to be shared."""
-    return isinstance(node, yaml.ScalarNode) and not node.tag.startswith("!")
-
-
-def _collect(
-    key: str, node: yaml.Node, keys: dict[int, str], needed: dict
-) -> None:
-    """Adds what a node refers to, then the node itself."""
-    for child in _inside(node):
-        if id(child) in keys:
-            _collect(keys[id(child)], child, keys, needed)
-    needed[key] = node
-
-
-def _inside(node: yaml.Node):
-    """All nodes below a node."""
-    if isinstance(node, yaml.MappingNode):
-        children = [value for _, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    else:
-        children = []
-    for child in children:
-        yield child
-        yield from _inside(child)
-
-
-def _block(key: str, node: yaml.Node, keys: dict[int, str]) -> str:
-    """One entry of the YAML, with ``!ref`` for what has a name."""
-    name = yaml.ScalarNode("tag:yaml.org,2002:str", key)
-    text = yaml.serialize(
-        yaml.MappingNode(
-            "tag:yaml.org,2002:map",
-            [(name, _linked(node, keys))],
-            flow_style=False,
-        ),
-        indent=4,
-        width=80,
-    )
-    # PyYAML quotes whatever has a tag.
-    return re.sub(r"(?m)(!\S+) '(|<[^'>]*>)'", _unquoted, text)
-
-
-def _unquoted(match: re.Match) -> str:
-    return f"{match[1]} {match[2]}".rstrip()
-
-
-def _linked(node: yaml.Node, keys: dict[int, str]) -> yaml.Node:
-    """A copy in which the children that have a name are references."""
-
-    def link(child: yaml.Node) -> yaml.Node:
-        if id(child) in keys:
-            return yaml.ScalarNode("!ref", f"<{keys[id(child)]}>")
-        return _linked(child, keys)
-
-    if isinstance(node, yaml.MappingNode):
-        pairs = [(key, link(value)) for key, value in node.value]
-        return yaml.MappingNode(
-            node.tag, pairs, flow_style=node.flow_style if pairs else True
-        )
-    if isinstance(node, yaml.SequenceNode):
-        return yaml.SequenceNode(
-            node.tag,
-            [link(value) for value in node.value],
-            flow_style=node.flow_style,
-        )
-    return node

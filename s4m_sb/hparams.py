@@ -9,7 +9,9 @@ from s4m_sb.errors import InputError
 
 
 def load_hparams(
-    path: str | os.PathLike, overrides: str | dict[str, Any] = ""
+    path: str | os.PathLike,
+    overrides: str | dict[str, Any] = "",
+    overrides_must_match: bool = True,
 ) -> dict[str, Any]:
     """Loads a HyperPyYAML file and builds what it describes.
 
@@ -19,6 +21,8 @@ def load_hparams(
         The file.
     overrides : str or dict
         Values that replace those of the file.
+    overrides_must_match : bool
+        Refuse overrides of keys that the file does not have.
 
     Returns
     -------
@@ -43,13 +47,14 @@ def load_hparams(
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return load_hyperpyyaml(file, overrides)
-    except InputError:
-        raise
+            hparams = load_hyperpyyaml(file, overrides, overrides_must_match)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except Exception as error:  # of two YAML libraries and of what it builds
         raise InputError(f"{path}: {_reason(error)}") from error
+    if not isinstance(hparams, dict):
+        raise InputError(f"{path}: has no keys")
+    return hparams
 
 
 def _reason(error: Exception) -> str:

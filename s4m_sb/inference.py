@@ -10,15 +10,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 
 from s4m_sb.audio import read_audio
 from s4m_sb.errors import InputError
+from s4m_sb.hparams import load_hparams
+from s4m_sb.lengths import num_samples, sample_mask
 from s4m_sb.parameters import load_parameters
-from s4m_sb.separate import num_samples, sample_mask, separate
+from s4m_sb.separate import separate
 
 DEFAULT_MODEL = "s4m-8k"
 SHIPPED_MODELS = Path(__file__).parent / "pretrained"
@@ -117,7 +118,7 @@ class S4MSeparation(Pretrained):
             "fetch_config": fetch_config,
         }
         yaml = _fetch_yaml(str(source), hparams_file, savedir, fetch_options)
-        hparams = _load_yaml(yaml, overrides or {}, overrides_must_match)
+        hparams = load_hparams(yaml, overrides or {}, overrides_must_match)
         for key in ("modules", "pretrainer", *cls.HPARAMS_NEEDED):
             if key not in hparams:
                 raise InputError(
@@ -390,17 +391,6 @@ def _fetch_yaml(
     if not path.is_file():
         raise InputError(f"{path}: no such file; is this a model folder?")
     return path
-
-
-def _load_yaml(path: Path, overrides: dict | str, must_match: bool) -> dict:
-    try:
-        with open(path, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides, must_match)
-    except Exception as error:  # it runs what the YAML names
-        raise InputError(f"{path}: {_first_line(error)}") from error
-    if not isinstance(hparams, dict):
-        raise InputError(f"{path}: has no keys")
-    return hparams
 
 
 def _fetch_audio(

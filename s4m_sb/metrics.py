@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from s4m_sb.errors import InputError
+from s4m_sb.lengths import num_samples, sample_mask
 
 EPS = 1e-8  # SpeechBrain's: it makes -80 dB the lowest SI-SNR
 FLOOR_DB = 10 * math.log10(EPS)
@@ -555,9 +556,8 @@ def _frames(
             f"lengths has shape {tuple(lengths.shape)}; "
             f"one per item is needed: ({num_items},)"
         )
-    count = torch.round(lengths.to(target.device).double() * num_frames)
-    frames = torch.arange(num_frames, device=target.device)
-    return (frames < count.unsqueeze(1)).unsqueeze(2)
+    samples = num_samples(lengths.to(target.device), num_frames)
+    return sample_mask(samples, num_frames).unsqueeze(2)
 
 
 def _check(estimate: torch.Tensor, target: torch.Tensor) -> None:

@@ -10,29 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from s4m_sb.errors import InputError
-
-
-def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
-    """Samples of each item from SpeechBrain's relative lengths.
-
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Parts of the padded length, 0 to 1, ``[B]``.
-    max_samples : int
-        The padded length.
-
-    Returns
-    -------
-    torch.Tensor
-        Integers, at least 1, ``[B]``.
-    """
-    return (lengths * max_samples).round().long().clamp(1, max_samples)
-
-
-def sample_mask(samples: torch.Tensor, max_samples: int) -> torch.Tensor:
-    """True for the samples of each item, False for its padding, ``[B, T]``."""
-    return torch.arange(max_samples, device=samples.device) < samples[:, None]
+from s4m_sb.lengths import num_samples, sample_mask
 
 
 def separate(

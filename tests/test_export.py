@@ -12,8 +12,9 @@ from small_model import MODULES, NETWORK, SEPFORMER, train
 
 from s4m_sb import export
 from s4m_sb.errors import InputError
-from s4m_sb.export import best_checkpoint, export_model, model_yaml
+from s4m_sb.export import best_checkpoint, export_model
 from s4m_sb.inference import S4MSeparation
+from s4m_sb.model_yaml import model_yaml
 
 
 def parameters(model):

@@ -20,7 +20,7 @@ LAYERS = (
     ("cli",),
     ("commands.mix", "commands.separate", "commands.export"),
     ("inference", "export", "mix_dataset", "spectrogram"),
-    ("mix_metadata",),
+    ("mix_metadata", "model_card", "model_yaml"),
     ("brain",),
     ("evaluation", "augment", "schedule"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
@@ -28,7 +28,7 @@ LAYERS = (
     ("corpus", "multiscale", "filterbank"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
-    ("audio", "hparams", "parameters"),
+    ("audio", "hparams", "lengths", "parameters"),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
 )

@@ -83,5 +83,6 @@ def test_paths_named_in_the_readme_exist():
     text = READMES[0].read_text(encoding="utf-8")
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (REPOSITORY / path).exists(), path
-    for path in re.findall(r"`((?:recipes|s4m_sb|examples|tests)/[^`*{]+)`", text):
+    folders = "recipes|s4m_sb|examples|tests"
+    for path in re.findall(rf"`((?:{folders})/[^`*{{]+)`", text):
         assert (REPOSITORY / path).exists(), path
