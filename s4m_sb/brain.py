@@ -24,13 +24,14 @@ from s4m_sb.augment import random_segment, random_shift
 from s4m_sb.errors import InputError
 from s4m_sb.evaluation import Evaluation, check_metrics
 from s4m_sb.kernel import SSMKernel
+from s4m_sb.lengths import num_samples
 from s4m_sb.schedule import (
     after_epoch,
     after_update,
     check_scheduler,
     limit_rates,
 )
-from s4m_sb.separate import num_samples, separate
+from s4m_sb.separate import separate
 
 logger = get_logger(__name__)
 
@@ -86,7 +87,8 @@ class SeparationBrain(sb.Brain):
                 "network has encoder, masknet and decoder"
             )
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
-        self.max_grad_norm = self._option("clip_grad_norm", self.max_grad_norm)
+        if hasattr(self.hparams, "clip_grad_norm"):
+            self.max_grad_norm = self.hparams.clip_grad_norm
         self._test_metrics = list(self._option("test_metrics", DEFAULT_METRICS))
         check_metrics(self._test_metrics)  # now, not when training has ended
         if self._scheduler is not None:
@@ -442,7 +444,7 @@ class SeparationBrain(sb.Brain):
             "si-snr": float(torch.cat(self._losses_of_items).mean()),
             "si-snr_i": float(torch.cat(self._improvements).mean()),
         }
-        if stage == sb.Stage.VALID:
+        if stage == sb.Stage.VALID and epoch is not None:
             self._log(
                 {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
                 train_stats=self._train_stats,

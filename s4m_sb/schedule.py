@@ -10,7 +10,6 @@ import inspect
 from typing import Any
 
 import torch
-from speechbrain.nnet.schedulers import update_learning_rate
 
 from s4m_sb.errors import InputError
 
@@ -100,7 +99,8 @@ def after_epoch(
         _, new_lr = scheduler(epoch)
     else:
         return
-    update_learning_rate(optimizer, new_lr)
+    for group in optimizer.param_groups:
+        group["lr"] = new_lr
 
 
 def limit_rates(optimizer: torch.optim.Optimizer) -> None:
