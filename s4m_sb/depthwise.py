@@ -104,6 +104,8 @@ class _DepthwiseConv(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight = ctx.saved_tensors
         stride, taps = ctx.stride, weight.shape[-1]
+        # Under autocast the output, hence its gradient, is in half precision.
+        x, weight = x.to(grad.dtype), weight.to(grad.dtype)
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             reached = (grad.shape[1] - 1) * stride + 1
@@ -119,14 +121,17 @@ class _DepthwiseConv(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             padded = F.pad(x, (0, 0, taps // 2, taps // 2))
             windows = padded.unfold(1, taps, stride).transpose(2, 3)
-            total = weight.new_zeros(taps, weight.shape[0])
+            total = torch.zeros(
+                (taps, weight.shape[0]),
+                dtype=torch.promote_types(x.dtype, torch.float32),
+            )
             for item, item_grad in zip(windows, grad, strict=True):
                 for w, g in zip(
                     item.split(BLOCK_FRAMES),  # [n, taps, C]
                     item_grad.split(BLOCK_FRAMES),  # [n, C]
                     strict=True,
                 ):
-                    total += (w * g.unsqueeze(1)).sum(0)
+                    total += (w * g.unsqueeze(1)).sum(0, dtype=total.dtype)
             grad_weight = total.T.unsqueeze(1)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 1))
