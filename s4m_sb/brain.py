@@ -6,7 +6,7 @@ SpeechBrain's own loop does gradient accumulation, mixed precision,
 checkpoints and distributed training.
 
 Above this file: `recipes/*/separation/train.py`. Below it: `separate.py`,
-`evaluation.py`, `augment.py`, `schedule.py`.
+`evaluation.py`, `augment.py`, `schedule.py`, `checkpoints.py`.
 """
 
 import inspect
@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import speechbrain as sb
 import torch
 from speechbrain.core import rm_vector_weight_decay
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
 from s4m_sb import metrics
 from s4m_sb.augment import random_segment, random_shift
+from s4m_sb.checkpoints import set_aside_interrupted
 from s4m_sb.errors import InputError
 from s4m_sb.evaluation import Evaluation, check_metrics
 from s4m_sb.kernel import SSMKernel
@@ -314,6 +315,11 @@ class SeparationBrain(sb.Brain):
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
+            # Recovery comes next, and the optimizer is what is saved last.
+            run_on_main(
+                set_aside_interrupted,
+                args=[self.checkpointer.checkpoints_dir, "optimizer.ckpt"],
+            )
 
     def optimizers_step(self) -> None:
         """One update, with the norm of all gradients clipped together.

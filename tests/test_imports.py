@@ -22,7 +22,7 @@ LAYERS = (
     ("inference", "export", "mix_dataset", "spectrogram"),
     ("mix_metadata", "model_card", "model_yaml"),
     ("brain",),
-    ("evaluation", "augment", "schedule"),
+    ("evaluation", "augment", "schedule", "checkpoints"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
     ("mixtures", "masknet"),
     ("corpus", "multiscale", "filterbank"),
