@@ -8,6 +8,7 @@ from s4m_sb.depthwise import BLOCK_FRAMES, DepthwiseConv
 from s4m_sb.errors import InputError
 
 SHAPES = [(5, 1, 9), (5, 2, 8), (5, 2, 9), (3, 2, 7), (1, 1, 4), (5, 1, 1)]
+SHAPES += [(5, 3, 11), (3, 3, 10), (1, 2, 8), (5, 2, 1), (5, 2, 2)]
 
 
 def conv1d(x, conv):
@@ -67,6 +68,15 @@ def test_trains_under_autocast():
         # bfloat16 keeps 8 bits; the largest of some 100 roundings
         error = (mine - right.grad).abs().max() / right.grad.abs().max()
         assert error < 0.03
+
+
+def test_weights_are_drawn_as_those_of_conv1d():
+    torch.manual_seed(3)
+    ours = DepthwiseConv(4, 5).state_dict()
+    torch.manual_seed(3)
+    theirs = torch.nn.Conv1d(4, 4, 5, groups=4).state_dict()
+    # names, shapes and, but for the rounding of the bound, values
+    torch.testing.assert_close(ours, dict(theirs))
 
 
 def test_only_needed_gradients_are_computed():
