@@ -297,6 +297,37 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     )
 
 
+def load_pretrained(
+    source: str | os.PathLike, modules: dict[str, torch.nn.Module]
+) -> None:
+    """Loads a model's parameters into modules of the same network.
+
+    To go on training a model, or to evaluate it.
+
+    Arguments
+    ---------
+    source : str or os.PathLike
+        As for `S4MSeparation.from_hparams`.
+    modules : dict
+        ``encoder``, ``masknet`` and ``decoder``.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or it is another network.
+    """
+    model = S4MSeparation.from_hparams(source)
+    for name in S4MSeparation.MODULES_NEEDED:
+        try:
+            modules[name].load_state_dict(model.mods[name].state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"pretrained_model: the {name} of {source} is another "
+                f"network than that of the YAML ({reason})"
+            ) from error
+
+
 def normalize_voices(
     voices: torch.Tensor, mix: torch.Tensor, normalize: str
 ) -> torch.Tensor:

@@ -17,7 +17,13 @@ from speechbrain.inference.separation import SepformerSeparation
 
 from s4m_sb import inference
 from s4m_sb.errors import InputError
-from s4m_sb.inference import S4MSeparation, model_folder, normalize_voices
+from s4m_sb.hparams import load_hparams
+from s4m_sb.inference import (
+    S4MSeparation,
+    load_pretrained,
+    model_folder,
+    normalize_voices,
+)
 from s4m_sb.separate import separate
 
 LENGTHS = [1, 2, 15, 16, 17, 799, 800, 801, 2345]
@@ -445,3 +451,19 @@ def test_overrides_reach_the_yaml(folders):
         folders["s4m"], overrides={"sample_rate": 16000}
     )
     assert model.hparams.sample_rate == 16000
+
+
+def test_a_training_starts_from_a_model(folders, model):
+    yaml = folders["s4m"] / "hyperparams.yaml"
+    modules = load_hparams(yaml)["modules"]
+    load_pretrained(folders["s4m"], modules)
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, model.mods[name].state_dict()[key])
+            assert all(p.requires_grad for p in module.parameters())
+
+
+def test_a_training_does_not_start_from_another_network(folders):
+    modules = load_hparams(folders["s4m"] / "hyperparams.yaml")["modules"]
+    with pytest.raises(InputError, match="the masknet of .* another network"):
+        load_pretrained(folders["three"], modules)

@@ -28,6 +28,7 @@ from s4m_sb.brain import SeparationBrain
 from s4m_sb.dynamic_mixing import DynamicMixing
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.hparams import load_hparams
+from s4m_sb.inference import load_pretrained
 
 
 def dataio_prep(hparams, csv_path):
@@ -105,6 +106,9 @@ def main(argv):
     if "pretrained_separator" in hparams:
         run_on_main(hparams["pretrained_separator"].collect_files)
         hparams["pretrained_separator"].load_collected()
+
+    if hparams.get("pretrained_model") is not None:
+        load_pretrained(hparams["pretrained_model"], hparams["modules"])
 
     brain = SeparationBrain(
         modules=hparams["modules"],
