@@ -1,0 +1,100 @@
+"""What each rank does in `test_distributed.py`, under torchrun.
+
+    torchrun --nproc_per_node=2 ddp_driver.py ARGUMENTS.json
+
+It runs ``train.py`` and notes what every rank has seen and learned, and then
+a few trainings of the brain itself.
+"""
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+
+def record_recipe(train, argv, path):
+    """Runs ``train.main``; notes mixtures and last parameters."""
+    seen = []
+
+    class Recording(train.SeparationBrain):
+        def fit_batch(self, batch):
+            epoch = self.hparams.epoch_counter.current
+            for name, signal in zip(batch.id, batch.mix_sig.data, strict=True):
+                seen.append((epoch, name, signal.double().sum().item()))
+            return super().fit_batch(batch)
+
+        def fit(self, *args, **kwargs):
+            super().fit(*args, **kwargs)
+            torch.save(
+                {"seen": seen, "parameters": self.modules.state_dict()}, path
+            )
+
+    original, train.SeparationBrain = train.SeparationBrain, Recording
+    try:
+        train.main(argv)
+    finally:
+        train.SeparationBrain = original
+
+
+def state(modules):
+    """A copy of all parameters, of the modules inside the distributed ones."""
+    parameters = torch.nn.ModuleDict(modules).state_dict()
+    return {name: value.clone() for name, value in parameters.items()}
+
+
+def train_brain(folder, threshold, num_items, loader, run_opts):
+    """Trains for two epochs by SGD; gives initial and last parameters."""
+    from test_brain import make_brain, make_dataset, make_items, s4m
+
+    torch.manual_seed(5)
+    modules = s4m()
+    before = state(modules)
+    brain = make_brain(
+        folder,
+        modules,
+        optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+        clip_grad_norm=-1,
+        threshold_byloss=True,
+        threshold=threshold,
+        run_opts=run_opts,
+    )
+    brain.checkpointer = None
+    brain.fit(
+        range(1, 3),
+        make_dataset(make_items([400] * num_items)),
+        train_loader_kwargs=loader,
+    )
+    return before, state(modules)
+
+
+def main(arguments):
+    """All parts, one after the other."""
+    from recipe_runs import load_train
+
+    torch.set_num_threads(1)
+    train = load_train()
+    rank = int(os.environ["RANK"])
+    folder = Path(arguments["folder"])
+    for name, argv in arguments["recipes"].items():
+        record_recipe(train, argv, folder / f"{name}{rank}.pt")
+        # The process group stays for what comes next.
+        train.ddp_init_group = lambda run_opts: None
+
+    parts = {}
+    for name, thresholds in arguments["thresholds"].items():
+        parts[name] = train_brain(
+            folder / name,
+            thresholds[rank],
+            arguments["num_items"],
+            {"batch_size": 1},
+            {"distributed_backend": "gloo"},
+        )
+    torch.save(parts, folder / f"brain{rank}.pt")
+    torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

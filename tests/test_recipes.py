@@ -1,0 +1,610 @@
+"""The WSJ0Mix recipe from data to voices, as its users run it."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from hyperpyyaml import load_hyperpyyaml
+from recipe_runs import (
+    HPARAMS,
+    RECIPE,
+    REPOSITORY,
+    TINY,
+    as_options,
+    environment,
+    finish,
+    load_train,
+    start,
+    train,
+    train_losses,
+)
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.run_opts import RunOptions
+
+from s4m_sb.errors import InputError, one_line
+from s4m_sb.inference import S4MSeparation
+from s4m_sb.metrics import pit_si_snr
+from s4m_sb.mix_dataset import make_mix_dataset
+from s4m_sb.separate import separate
+
+YAMLS = sorted(path.name for path in HPARAMS.glob("*.yaml"))
+OVERRIDES = {"data_folder": "/data", "base_folder_dm": "/data"}
+
+# What SpeechBrain's own train.py for WSJ0Mix asks of its YAML.
+SPEECHBRAIN_KEYS = set(
+    """
+    data_folder save_folder output_folder num_spks skip_prep sample_rate
+    dynamic_mixing base_folder_dm train_data valid_data test_data
+    training_signal_len limit_training_signal_len dataloader_opts modules
+    optimizer checkpointer epoch_counter lr_scheduler train_logger loss
+    use_speedperturb use_rand_shift min_shift max_shift speed_perturb
+    use_wavedrop drop_chunk drop_freq Encoder MaskNet Decoder
+    threshold_byloss threshold loss_upper_lim clip_grad_norm
+    save_audio n_audio_to_save precision
+    """.split()
+)
+
+
+# ------------------------------------------------------------------- YAMLs
+
+
+def keys_of(text):
+    """The keys at the top, and those that stand in references."""
+    top = re.findall(r"^(\w+):", text, re.MULTILINE)
+    return top, set(re.findall(r"<(\w+)", text))
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_every_key_is_used(name):
+    text = (HPARAMS / name).read_text(encoding="utf-8")
+    scripts = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (
+            RECIPE / "train.py",
+            REPOSITORY / "s4m_sb/brain.py",
+        )
+    )
+    top, referred = keys_of(text)
+    assert len(top) == len(set(top))
+    unused = [
+        key
+        for key in top
+        if key not in referred
+        and not re.search(rf"""["']{key}["']|hparams\.{key}\b""", scripts)
+        and key not in RunOptions().as_dict()
+        and f"{key}: !apply" not in text
+    ]
+    assert unused == []
+    assert referred <= set(top)
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_speechbrains_recipe_finds_its_keys(name):
+    top, _ = keys_of((HPARAMS / name).read_text(encoding="utf-8"))
+    assert SPEECHBRAIN_KEYS - set(top) == set()
+
+
+@pytest.mark.parametrize(
+    "name, millions",
+    [("s4m-tiny.yaml", 1.84), ("s4m.yaml", 3.59), ("s4m-small.yaml", 0.32)],
+)
+def test_the_networks_have_the_stated_size(name, millions):
+    text = (HPARAMS / name).read_text(encoding="utf-8")
+    hparams = load_hyperpyyaml(text, OVERRIDES)
+    count = sum(
+        parameter.numel()
+        for module in hparams["modules"].values()
+        for parameter in module.parameters()
+    )
+    assert count / 1e6 == pytest.approx(millions, abs=0.005)  # two decimals
+    (stated,) = re.findall(r"\(([\d.]+) M parameters", text)
+    assert stated == f"{count / 1e6:.1f}"
+    # Each module is in the checkpoints and trained.
+    recoverables = hparams["checkpointer"].recoverables
+    for key, module in hparams["modules"].items():
+        assert recoverables[key] is module
+    assert set(hparams["modules"]) == {"encoder", "masknet", "decoder"}
+
+
+def test_all_yamls_are_tested():
+    assert YAMLS == ["s4m-small.yaml", "s4m-tiny.yaml", "s4m.yaml"]
+
+
+def test_the_two_sizes_differ_where_they_say():
+    def values(name):
+        text = (HPARAMS / name).read_text(encoding="utf-8")
+        lines = [line.split("  #")[0] for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
+
+    tiny, full = values("s4m-tiny.yaml"), values("s4m.yaml")
+    different = [
+        pair for pair in zip(tiny, full, strict=True) if len({*pair}) > 1
+    ]
+    assert different == [
+        ("experiment_name: s4m-tiny", "experiment_name: s4m"),
+        ("ff_expand: 2", "ff_expand: 1"),
+        ("s4_per_scale: False", "s4_per_scale: True"),
+    ]
+
+
+def test_train_py_stays_short():
+    assert len((RECIPE / "train.py").read_text().splitlines()) <= 150
+
+
+# ------------------------------------- plain mixing, killed on the way, export
+
+
+def read_results(folder):
+    with open(folder / "test_results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_s4m(*words):
+    result = subprocess.run(
+        [sys.executable, "-m", "s4m_sb", *map(str, words)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def data_folder(speech_folder, tmp_path_factory):
+    """16 mixtures of half a second, and 3 each for valid and test."""
+    folder = tmp_path_factory.mktemp("mixtures")
+    run_s4m(
+        *("mix", speech_folder, folder, "--length", 0.5),
+        *("--count", 16, 3, 3, "--jobs", 1),
+    )
+    return folder
+
+
+def checkpoints_in(folder):
+    """Meta data of the whole checkpoints, oldest first."""
+    found = [
+        yaml.safe_load((path.parent / "CKPT.yaml").read_text())
+        | {"path": path.parent}
+        for path in (folder / "save").glob("CKPT*/optimizer.ckpt")
+    ]
+    return sorted(found, key=lambda meta: meta["unixtime"])
+
+
+def progress_in(checkpoint):
+    """The epoch and the step in it at which a checkpoint was saved."""
+    counter = (checkpoint["path"] / "counter.ckpt").read_text()
+    brain = (checkpoint["path"] / "brain.ckpt").read_text()
+    return int(counter), yaml.safe_load(brain)["step"]
+
+
+NUM_EPOCHS = 4
+STEPS = 8  # in an epoch
+
+
+@pytest.fixture(scope="module")
+def killed_run(data_folder, tmp_path_factory):
+    """A training, killed within its second epoch or later and started again.
+
+    The folder, the epoch and the step of the checkpoint it went on from, and
+    what was printed after the new start.
+    """
+    folder = tmp_path_factory.mktemp("runs") / "plain"
+    options = {
+        **TINY,
+        "data_folder": str(data_folder),
+        "N_epochs": str(NUM_EPOCHS),
+        "ckpt_interval_steps": "2",
+        "lr": "0.005",
+        "use_speedperturb": "False",
+        "n_audio_to_save": "1",
+    }
+    process = start("hparams/s4m-tiny.yaml", folder, **options)
+    found = None
+    while found is None and process.poll() is None:
+        time.sleep(0.01)
+        try:
+            latest = checkpoints_in(folder)[-1]
+            epoch, step = progress_in(latest)
+        except (IndexError, ValueError, OSError, TypeError, KeyError):
+            continue  # none yet, or deleted while it was read
+        if not latest["end-of-epoch"] and epoch > 1 and step < STEPS / 2:
+            found = latest
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (folder / "test_results.csv").exists()
+    latest = checkpoints_in(folder)[-1]
+    assert not latest["end-of-epoch"], "killed too late"
+    epoch, step = progress_in(latest)
+    printed = finish(start("hparams/s4m-tiny.yaml", folder, **options))
+    return folder, epoch, step, printed
+
+
+def test_a_killed_training_goes_on_in_its_epoch(killed_run):
+    folder, epoch, step, printed = killed_run
+    assert 0 < step <= STEPS
+    begun = [int(x) for x in re.findall(r"Going into epoch (\d+)", printed)]
+    assert begun == list(range(epoch, NUM_EPOCHS + 1))
+    last = yaml.safe_load(
+        (checkpoints_in(folder)[-1]["path"] / "brain.ckpt").read_text()
+    )
+    # No update was made twice or left out, but for those behind the
+    # checkpoint, which are made again.
+    assert last["optimizer_step"] == NUM_EPOCHS * STEPS
+    log = (folder / "train_log.txt").read_text()
+    assert [int(x) for x in re.findall(r"^epoch: (\d+)", log, re.M)] == list(
+        range(1, NUM_EPOCHS + 1)
+    )
+
+
+def test_the_loss_falls(killed_run):
+    losses = train_losses(killed_run[0])
+    assert losses[-1] < losses[0] - 10  # dB; the mixtures are seen 4 times
+
+
+def test_results_of_a_training(killed_run, data_folder):
+    folder = killed_run[0]
+    rows = read_results(folder)
+    test_folder = data_folder / "wav8k/min/tt/mix"
+    names = sorted(path.stem for path in test_folder.glob("*.wav"))
+    assert [row["snt_id"] for row in rows] == [*names, "avg"]
+    columns = ["sdr", "sdr_i", "si-snr", "si-snr_i"]
+    assert list(rows[0]) == ["snt_id", *columns]
+    for column in columns:
+        mean = np.mean([float(row[column]) for row in rows[:-1]])
+        # four decimals are written
+        assert float(rows[-1][column]) == pytest.approx(mean, abs=1e-4)
+    summary = json.loads((folder / "summary.json").read_text())
+    for column in columns:
+        assert summary[column] == pytest.approx(
+            float(rows[-1][column]),
+            abs=1e-4,  # four decimals
+        )
+    assert summary["num_items"] == 3
+    assert summary["num_spks"] == 2
+    assert summary["sample_rate"] == 8000
+    audio = sorted(p.name for p in (folder / "save/audio_results").iterdir())
+    assert audio == [
+        f"item{names[0]}_{kind}.wav"
+        for kind in ("mix", "source1", "source1hat", "source2", "source2hat")
+    ]
+    for name in ("hyperparams.yaml", "train_log.txt", "log.txt", "env.log"):
+        assert (folder / name).is_file()
+
+
+def test_the_exported_model_separates_like_the_trained_one(
+    killed_run, data_folder, tmp_path
+):
+    folder = killed_run[0]
+    run_s4m("export", folder, tmp_path / "model")
+    mixture_file = sorted((data_folder / "wav8k/min/tt/mix").iterdir())[0]
+    run_s4m(
+        *("separate", mixture_file, "--output", tmp_path / "voices"),
+        *("--model", tmp_path / "model", "--normalize", "none"),
+    )
+    mixture = torch.from_numpy(soundfile.read(mixture_file, dtype="float32")[0])
+    voices = torch.stack(
+        [
+            torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+            for path in sorted((tmp_path / "voices").glob("*_s?.wav"))
+        ],
+        dim=1,
+    )  # [T, S]
+
+    hparams = load_hyperpyyaml((folder / "hyperparams.yaml").read_text())
+    Checkpointer(folder / "save", hparams["modules"]).recover_if_possible(
+        min_key="si-snr"
+    )
+    modules = {k: v.eval() for k, v in hparams["modules"].items()}
+    with torch.no_grad():
+        expected = separate(mixture[None], None, **modules)[0]
+    assert torch.equal(voices, expected)
+    model = S4MSeparation.from_hparams(tmp_path / "model")
+    assert torch.equal(model.separate_batch(mixture[None])[0], expected)
+
+    target = torch.stack(
+        [
+            torch.from_numpy(
+                soundfile.read(
+                    mixture_file.parents[1] / source / mixture_file.name,
+                    dtype="float32",
+                )[0]
+            )
+            for source in ("s1", "s2")
+        ],
+        dim=1,
+    )
+    values, _ = pit_si_snr(estimate=voices[None], target=target[None])
+    (row,) = (
+        row
+        for row in read_results(folder)
+        if row["snt_id"] == mixture_file.stem
+    )
+    # A batch of one against a batch of two, float32, four decimals.
+    assert float(values.mean()) == pytest.approx(float(row["si-snr"]), abs=2e-3)
+
+
+# --------------------------------------- dynamic mixing, three speakers, mini
+
+
+def test_dynamic_mixing_of_three_speakers(speech_folder, tmp_path):
+    make_mix_dataset(
+        speech_folder,
+        tmp_path / "data",
+        num_spks=3,
+        num_mixtures=(2, 2, 2),
+        segment_s=0.5,
+    )
+    train(
+        "hparams/s4m-small.yaml",
+        tmp_path / "run",
+        **TINY
+        | {
+            "data_folder": str(tmp_path / "data"),
+            "base_folder_dm": str(speech_folder),
+            "num_mixtures": "6",
+            "num_spks": "3",
+            "N_epochs": "3",
+            "lr": "0.005",
+            "use_tensorboard": "True",
+            "dataloader_opts": "{batch_size: 3, num_workers: 1}",
+        },
+    )
+    rows = read_results(tmp_path / "run")
+    assert len(rows) == 3
+    assert all(float(value) > -80 for value in list(rows[-1].values())[1:])
+    losses = train_losses(tmp_path / "run")
+    assert losses[-1] < losses[0]
+    assert list((tmp_path / "run/tensorboard").iterdir())
+    audio = list((tmp_path / "run/save/audio_results").iterdir())
+    assert len(audio) == 2 * 7
+
+
+def test_real_speech(mini_speech, tmp_path):
+    manifest = mini_speech / "manifest.csv"
+    make_mix_dataset(
+        manifest, tmp_path / "data", num_mixtures=(2, 2, 2), segment_s=1.0
+    )
+    train(
+        "hparams/s4m-small.yaml",
+        tmp_path / "run",
+        **TINY
+        | {
+            "data_folder": str(tmp_path / "data"),
+            "base_folder_dm": str(manifest),
+            "num_mixtures": "12",
+            "training_signal_len": "8000",
+            "N_epochs": "3",
+            "lr": "0.005",
+        },
+    )
+    losses = train_losses(tmp_path / "run")
+    assert losses[-1] < losses[0]
+    assert len(read_results(tmp_path / "run")) == 3
+    run_s4m("export", tmp_path / "run", tmp_path / "model")
+    mixture_file = next((tmp_path / "data/wav8k/min/tt/mix").iterdir())
+    run_s4m(
+        *("separate", mixture_file, "--output", tmp_path / "voices"),
+        *("--model", tmp_path / "model"),
+    )
+    for path in (tmp_path / "voices").glob("*.wav"):
+        signal, rate = soundfile.read(path)
+        assert (len(signal), rate) == (8000, 8000)
+        assert np.isfinite(signal).all() and signal.any()
+    assert len(list((tmp_path / "voices").iterdir())) == 2
+
+
+# ------------------------------------------------------- SpeechBrain's form
+
+# Written as the YAMLs of SpeechBrain's recipe are: its classes, its loss, its
+# keys and no other.
+SPEECHBRAIN_YAML = """
+seed: 1234
+__set_seed: !apply:speechbrain.utils.seed_everything [!ref <seed>]
+data_folder: !PLACEHOLDER
+base_folder_dm: /yourpath/wsj0-processed/si_tr_s/
+experiment_name: convtasnet
+output_folder: !ref results/<experiment_name>/<seed>
+train_log: !ref <output_folder>/train_log.txt
+save_folder: !ref <output_folder>/save
+train_data: !ref <save_folder>/wsj_tr.csv
+valid_data: !ref <save_folder>/wsj_cv.csv
+test_data: !ref <save_folder>/wsj_tt.csv
+skip_prep: False
+precision: fp16
+num_spks: 2
+noprogressbar: False
+save_audio: True
+sample_rate: 8000
+N_epochs: 2
+batch_size: 2
+lr: 0.001
+clip_grad_norm: 5
+loss_upper_lim: 999999
+limit_training_signal_len: True
+training_signal_len: 3000
+dynamic_mixing: False
+use_wavedrop: True
+use_speedperturb: True
+use_rand_shift: True
+min_shift: -8000
+max_shift: 8000
+speed_changes: [95, 100, 105]
+speed_perturb: !new:speechbrain.augment.time_domain.SpeedPerturb
+    orig_freq: !ref <sample_rate>
+    speeds: !ref <speed_changes>
+drop_freq: !new:speechbrain.augment.time_domain.DropFreq
+drop_chunk: !new:speechbrain.augment.time_domain.DropChunk
+    drop_length_low: 100
+    drop_length_high: 200
+threshold_byloss: True
+threshold: -30
+N_encoder_out: 16
+kernel_size: 16
+kernel_stride: 8
+dataloader_opts:
+    batch_size: !ref <batch_size>
+    num_workers: 0
+Encoder: !new:speechbrain.lobes.models.dual_path.Encoder
+    kernel_size: !ref <kernel_size>
+    out_channels: !ref <N_encoder_out>
+MaskNet: !new:speechbrain.lobes.models.conv_tasnet.MaskNet
+    N: 16
+    B: 8
+    H: 16
+    P: 3
+    X: 2
+    R: 1
+    C: !ref <num_spks>
+    norm_type: gLN
+    causal: True
+    mask_nonlinear: relu
+Decoder: !new:speechbrain.lobes.models.dual_path.Decoder
+    in_channels: !ref <N_encoder_out>
+    out_channels: 1
+    kernel_size: !ref <kernel_size>
+    stride: !ref <kernel_stride>
+    bias: False
+optimizer: !name:torch.optim.Adam
+    lr: !ref <lr>
+    weight_decay: 0
+loss: !name:speechbrain.nnet.losses.get_si_snr_with_pitwrapper
+lr_scheduler: !new:speechbrain.nnet.schedulers.ReduceLROnPlateau
+    factor: 0.5
+    patience: 2
+    dont_halve_until_epoch: 85
+epoch_counter: !new:speechbrain.utils.epoch_loop.EpochCounter
+    limit: !ref <N_epochs>
+modules:
+    encoder: !ref <Encoder>
+    decoder: !ref <Decoder>
+    masknet: !ref <MaskNet>
+checkpointer: !new:speechbrain.utils.checkpoints.Checkpointer
+    checkpoints_dir: !ref <save_folder>
+    recoverables:
+        encoder: !ref <Encoder>
+        decoder: !ref <Decoder>
+        masknet: !ref <MaskNet>
+        counter: !ref <epoch_counter>
+        lr_scheduler: !ref <lr_scheduler>
+train_logger: !new:speechbrain.utils.train_logger.FileTrainLogger
+    save_file: !ref <train_log>
+"""
+
+
+def test_a_yaml_of_speechbrains_recipe_trains(data_folder, tmp_path):
+    path = tmp_path / "convtasnet.yaml"
+    path.write_text(SPEECHBRAIN_YAML)
+    train(path, tmp_path / "run", data_folder=str(data_folder))
+    losses = train_losses(tmp_path / "run")
+    assert len(losses) == 2 and losses[1] < losses[0]
+    rows = read_results(tmp_path / "run")
+    assert [row["snt_id"] for row in rows][-1] == "avg" and len(rows) == 4
+    assert len(list((tmp_path / "run/save/audio_results").iterdir())) == 15
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.fixture
+def run_main(monkeypatch, data_folder, tmp_path):
+    """Runs ``train.py`` in this process, for what ends before training."""
+    module = load_train()
+    monkeypatch.setattr(
+        module.sb, "create_experiment_directory", lambda **names: None
+    )
+    monkeypatch.setenv("SB_GLOBAL_SEED", "1234")  # it sets this, too
+
+    def run(yaml="s4m-tiny.yaml", **options):
+        values = {
+            **TINY,
+            "data_folder": str(data_folder),
+            "output_folder": str(tmp_path / "run"),
+            **options,
+        }
+        values = {key: x for key, x in values.items() if x is not None}
+        module.main(
+            [str(HPARAMS / yaml), *as_options(values), "--device", "cpu"]
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"num_scales": "1"}, "num_scales must be at least 2, got 1"),
+        ({"kernel": "s5"}, "kernel must be one of s4, s4d, got 's5'"),
+        ({"kernel_stride": "40"}, "stride must be at most kernel_size = 32"),
+        ({"num_spks": "1"}, "num_spks is 1"),
+        ({"num_spks": "3"}, "missing .*tr/s3"),
+        ({"sample_rate": "16000"}, "neither wav16k"),
+        ({"version": "max"}, "missing .*max/tr/mix"),
+        ({"data_folder": "/nowhere"}, "data_folder /nowhere: holds neither"),
+        ({"data_folder": None}, "s4m-tiny.yaml: 'data_folder' is a !PLACEH"),
+        ({"N_epoch": "3"}, "s4m-tiny.yaml: Override 'N_epoch' not found"),
+        ({"d_model": "many"}, "s4m-tiny.yaml: Invalid argument to class s4m"),
+        ({"yaml": "s5m.yaml"}, "s5m.yaml: No such file"),
+        ({"test_metrics": "[snr]"}, "test_metrics: 'snr' is unknown"),
+        ({"skip_prep": "True"}, "wsj_cv.csv: no such file"),
+        ({"dynamic_mixing": "True"}, "/yourpath/wsj0/si_tr_s"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_bad_input_ends_in_one_line(run_main, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        run_main(**options)
+    assert "\n" not in one_line(caught.value)
+
+
+def test_a_folder_without_speakers_is_named(run_main, tmp_path):
+    (tmp_path / "speech").mkdir()
+    with pytest.raises(InputError, match=str(tmp_path / "speech")):
+        run_main(dynamic_mixing="True", base_folder_dm=str(tmp_path / "speech"))
+
+
+def test_a_missing_part_is_named(run_main, tmp_path):
+    root = tmp_path / "data/wav8k/min"
+    for split in ("tr", "cv", "tt"):
+        for kind in ("mix", "s1", "s2"):
+            if (split, kind) != ("cv", "s2"):
+                (root / split / kind).mkdir(parents=True)
+    with pytest.raises(InputError, match="missing .*cv/s2$"):
+        run_main(data_folder=str(tmp_path / "data"))
+
+
+def test_an_error_in_a_worker_is_one_line_too(speech_folder, tmp_path):
+    make_mix_dataset(
+        speech_folder,
+        tmp_path / "data",
+        num_mixtures=(2, 1, 1),
+        segment_s=0.5,
+    )
+    for path in (tmp_path / "data").glob("wav8k/min/tr/s1/*.wav"):
+        soundfile.write(path, np.full(4000, np.nan), 8000, subtype="FLOAT")
+    process = start(
+        "hparams/s4m-tiny.yaml",
+        tmp_path / "run",
+        **TINY
+        | {
+            "data_folder": str(tmp_path / "data"),
+            "dataloader_opts": "{batch_size: 2, num_workers: 1}",
+        },
+    )
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    lines = output.strip().splitlines()
+    assert lines[-1].startswith("train.py: error: ")
+    assert lines[-1].endswith("holds NaN or infinite samples")
+    assert "Traceback" not in output
