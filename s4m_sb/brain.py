@@ -13,10 +13,11 @@ import inspect
 import os
 from typing import Any, NamedTuple
 
+import numpy as np
 import speechbrain as sb
 import torch
 from speechbrain.core import rm_vector_weight_decay
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import get_rank, if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
 from s4m_sb import metrics
@@ -384,8 +385,15 @@ class SeparationBrain(sb.Brain):
         """Prepares a stage; data that are drawn on the fly are drawn anew."""
         self._losses_of_items: list[torch.Tensor] = []
         self._improvements: list[torch.Tensor] = []
-        if stage == sb.Stage.TRAIN and hasattr(self._train_set, "set_epoch"):
-            self._train_set.set_epoch(epoch)
+        if stage == sb.Stage.TRAIN:
+            if hasattr(self._train_set, "set_epoch"):
+                self._train_set.set_epoch(epoch)
+            if hasattr(self.hparams, "seed"):
+                # Augmentation differs between ranks, and that of an epoch
+                # does not depend on whether training was interrupted before.
+                seeds = [self.hparams.seed, epoch or 0, get_rank() or 0]
+                sequence = np.random.SeedSequence(seeds)
+                torch.manual_seed(int(sequence.generate_state(1)[0]))
         if stage == sb.Stage.TEST and if_main_process():
             hparams = self.hparams
             save_audio = self._option("save_audio", False)

@@ -566,6 +566,31 @@ def test_data_that_change_are_told_the_epoch(tmp_path):
     assert told == [3, 4, 5]
 
 
+def test_an_interrupted_training_ends_with_the_same_parameters(tmp_path):
+    data = make_dataset(make_items([600, 500, 400, 550]))
+    modules = s4m()
+    ends = []
+    for name, stops in (("through", [3]), ("stopped", [1, 3])):
+        for stop in stops:
+            torch.manual_seed(stop)  # a new process
+            brain = make_brain(
+                tmp_path / name,
+                copy.deepcopy(modules),
+                N_epochs=stop,
+                seed=7,
+                **AUGMENTATIONS["all"],
+            )
+            brain.fit(
+                brain.hparams.epoch_counter,
+                data,
+                data,
+                train_loader_kwargs={"batch_size": 2},
+            )
+        ends.append(brain.modules.state_dict())
+    for key, value in ends[0].items():
+        assert torch.equal(value, ends[1][key]), key
+
+
 # ----------------------------------------------------------------- stages
 
 

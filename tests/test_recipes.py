@@ -30,7 +30,9 @@ from recipe_runs import (
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.run_opts import RunOptions
 
+from s4m_sb.cli import main
 from s4m_sb.errors import InputError, one_line
+from s4m_sb.export import export_model
 from s4m_sb.inference import S4MSeparation
 from s4m_sb.metrics import pit_si_snr
 from s4m_sb.mix_dataset import make_mix_dataset
@@ -392,12 +394,10 @@ def test_real_speech(mini_speech, tmp_path):
     losses = train_losses(tmp_path / "run")
     assert losses[-1] < losses[0]
     assert len(read_results(tmp_path / "run")) == 3
-    run_s4m("export", tmp_path / "run", tmp_path / "model")
+    export_model(tmp_path / "run", tmp_path / "model")
     mixture_file = next((tmp_path / "data/wav8k/min/tt/mix").iterdir())
-    run_s4m(
-        *("separate", mixture_file, "--output", tmp_path / "voices"),
-        *("--model", tmp_path / "model"),
-    )
+    words = ["separate", mixture_file, "--output", tmp_path / "voices"]
+    assert main([*map(str, words), "--model", str(tmp_path / "model")]) == 0
     for path in (tmp_path / "voices").glob("*.wav"):
         signal, rate = soundfile.read(path)
         assert (len(signal), rate) == (8000, 8000)
