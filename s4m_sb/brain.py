@@ -91,17 +91,16 @@ class SeparationBrain(sb.Brain):
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         if hasattr(self.hparams, "clip_grad_norm"):
             self.max_grad_norm = self.hparams.clip_grad_norm
-        self._test_metrics = list(self._option("test_metrics", DEFAULT_METRICS))
+        self._test_metrics = list(
+            getattr(self.hparams, "test_metrics", DEFAULT_METRICS)
+        )
         check_metrics(self._test_metrics)  # now, not when training has ended
         if self._scheduler is not None:
             check_scheduler(self._scheduler)
         self._loggers = [self.hparams.train_logger]
-        if self._option("use_tensorboard", False):
+        if getattr(self.hparams, "use_tensorboard", False):
             self._loggers.append(self._tensorboard())
         self._train_set: Any = None
-
-    def _option(self, name: str, default: Any) -> Any:
-        return getattr(self.hparams, name, default)
 
     def _tensorboard(self) -> Any:
         from speechbrain.utils.train_logger import TensorboardLogger
@@ -179,12 +178,11 @@ class SeparationBrain(sb.Brain):
         torch.Tensor
             Relative lengths, ``[B]``.
         """
-        option = self._option
-        if option("use_speedperturb", False):
+        if getattr(self.hparams, "use_speedperturb", False):
             target, mixture = self._remixed(
                 target, mixture, self._change_speed(target)
             )
-        if option("use_rand_shift", False):
+        if getattr(self.hparams, "use_rand_shift", False):
             shifted = random_shift(
                 target,
                 num_samples(lengths, target.shape[1]),
@@ -192,10 +190,10 @@ class SeparationBrain(sb.Brain):
                 self.hparams.max_shift,
             )
             target, mixture = self._remixed(target, mixture, shifted)
-        if option("use_wavedrop", False):
+        if getattr(self.hparams, "use_wavedrop", False):
             mixture = self.hparams.drop_chunk(mixture, lengths)
             mixture = self.hparams.drop_freq(mixture)
-        if option("limit_training_signal_len", False):
+        if getattr(self.hparams, "limit_training_signal_len", False):
             signals = torch.cat([mixture.unsqueeze(-1), target], dim=-1)
             signals, samples = random_segment(
                 signals,
@@ -255,8 +253,9 @@ class SeparationBrain(sb.Brain):
         if stage != sb.Stage.TRAIN:
             return losses.mean()
         # NaN stays in: SpeechBrain counts and reports it.
-        left_out = losses >= self._option("loss_upper_lim", float("inf"))
-        if self._option("threshold_byloss", False):
+        limit = getattr(self.hparams, "loss_upper_lim", float("inf"))
+        left_out = losses >= limit
+        if getattr(self.hparams, "threshold_byloss", False):
             left_out |= losses <= self.hparams.threshold
         kept = (~left_out).sum().clamp(min=1)
         return losses.masked_fill(left_out, 0.0).sum() / kept
@@ -344,7 +343,7 @@ class SeparationBrain(sb.Brain):
 
     @property
     def _scheduler(self) -> Any:
-        return self._option("lr_scheduler", None)
+        return getattr(self.hparams, "lr_scheduler", None)
 
     # -------------------------------------------------------------- stages
 
@@ -396,7 +395,7 @@ class SeparationBrain(sb.Brain):
                 torch.manual_seed(int(sequence.generate_state(1)[0]))
         if stage == sb.Stage.TEST and if_main_process():
             hparams = self.hparams
-            save_audio = self._option("save_audio", False)
+            save_audio = getattr(self.hparams, "save_audio", False)
             self._evaluation = Evaluation(
                 hparams.output_folder,
                 hparams.sample_rate,
@@ -404,7 +403,7 @@ class SeparationBrain(sb.Brain):
                 os.path.join(hparams.save_folder, "audio_results")
                 if save_audio
                 else None,
-                self._option("n_audio_to_save", -1),
+                getattr(self.hparams, "n_audio_to_save", -1),
             )
 
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
@@ -478,7 +477,7 @@ class SeparationBrain(sb.Brain):
             self._finish_test(stats)
 
     def _finish_test(self, stats: dict[str, float]) -> None:
-        counter = self._option("epoch_counter", None)
+        counter = getattr(self.hparams, "epoch_counter", None)
         loaded = counter.current if counter is not None else 0
         self._log({"Epoch loaded": loaded}, test_stats=stats)
         if not if_main_process():
@@ -487,7 +486,7 @@ class SeparationBrain(sb.Brain):
             {
                 "num_spks": self.hparams.num_spks,
                 "epoch": loaded,
-                "seed": self._option("seed", None),
+                "seed": getattr(self.hparams, "seed", None),
                 "num_parameters": sum(
                     p.numel() for p in self.modules.parameters()
                 ),
