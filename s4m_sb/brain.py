@@ -283,6 +283,11 @@ class SeparationBrain(sb.Brain):
 
         Those parameters of the state-space layers get no weight decay and a
         learning rate of at most 1e-3.
+
+        Raises
+        ------
+        InputError
+            If the optimizer refuses a value.
         """
         if self.opt_class is None:
             return
@@ -310,7 +315,10 @@ class SeparationBrain(sb.Brain):
                     "lr_limit": SSM_LR_LIMIT,
                 }
             )
-        self.optimizer = self.opt_class(groups)
+        try:
+            self.optimizer = self.opt_class(groups)
+        except ValueError as error:
+            raise InputError(f"optimizer: {error}") from error
         limit_rates(self.optimizer)
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
@@ -371,14 +379,22 @@ class SeparationBrain(sb.Brain):
         -------
         torch.utils.data.DataLoader
             The loader.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or out of range.
         """
         if stage == sb.Stage.TRAIN:
             self._train_set = dataset
             if not {"sampler", "batch_sampler", "shuffle"} & set(loader_kwargs):
                 loader_kwargs["shuffle"] = True
-        return super().make_dataloader(
-            dataset, stage, ckpt_prefix, **loader_kwargs
-        )
+        try:
+            return super().make_dataloader(
+                dataset, stage, ckpt_prefix, **loader_kwargs
+            )
+        except (TypeError, ValueError) as error:
+            raise InputError(f"dataloader_opts: {error}") from error
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Prepares a stage; data that are drawn on the fly are drawn anew."""

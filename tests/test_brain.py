@@ -304,8 +304,8 @@ def test_thresholds_do_not_count_outside_of_training(tmp_path):
     brain = make_brain(tmp_path, threshold_byloss=True, threshold=1000)
     batch = PaddedBatch(make_items([500] * 2))
     separated = brain.compute_forward(batch, VALID)
-    assert float(brain.compute_objectives(separated, batch, VALID)) != 0
-    assert float(brain.compute_objectives(separated, batch, TRAIN)) == 0
+    assert brain.compute_objectives(separated, batch, VALID).item() != 0
+    assert brain.compute_objectives(separated, batch, TRAIN).item() == 0
 
 
 def test_a_masked_batch_leaves_the_parameters(tmp_path):

@@ -345,6 +345,15 @@ def test_the_exported_model_separates_like_the_trained_one(
     # A batch of one against a batch of two, float32, four decimals.
     assert float(values.mean()) == pytest.approx(float(row["si-snr"]), abs=2e-3)
 
+    # Evaluated as it is, it gives the results of the training.
+    options = TINY | {
+        "data_folder": str(data_folder),
+        "pretrained_model": str(tmp_path / "model"),
+    }
+    yaml = "hparams/s4m-tiny.yaml"
+    finish(start(yaml, tmp_path / "again", "--test_only", **options))
+    assert read_results(tmp_path / "again") == read_results(folder)
+
 
 # --------------------------------------- dynamic mixing, three speakers, mini
 
@@ -568,6 +577,9 @@ def run_main(monkeypatch, data_folder, tmp_path):
         ({"test_metrics": "[snr]"}, "test_metrics: 'snr' is unknown"),
         ({"skip_prep": "True"}, "wsj_cv.csv: no such file"),
         ({"dynamic_mixing": "True"}, "/yourpath/wsj0/si_tr_s"),
+        ({"lr": "-1"}, "optimizer: Invalid learning rate: -1"),
+        ({"dataloader_opts": "{batch_size: 0}"}, "dataloader_opts: batch_size"),
+        ({"dataloader_opts": "{workers: 1}"}, "dataloader_opts: .*'workers'"),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )
@@ -581,6 +593,15 @@ def test_a_folder_without_speakers_is_named(run_main, tmp_path):
     (tmp_path / "speech").mkdir()
     with pytest.raises(InputError, match=str(tmp_path / "speech")):
         run_main(dynamic_mixing="True", base_folder_dm=str(tmp_path / "speech"))
+
+
+def test_an_unknown_option_of_dynamic_mixing_is_named(run_main, speech_folder):
+    with pytest.raises(InputError, match="dynamic_mixing_opts: .*'loudness'"):
+        run_main(
+            dynamic_mixing="True",
+            base_folder_dm=str(speech_folder / "train"),
+            dynamic_mixing_opts="{speaker_from: folder, loudness: 1}",
+        )
 
 
 def test_a_missing_part_is_named(run_main, tmp_path):

@@ -63,13 +63,16 @@ def dynamic_mixing_prep(hparams, num_mixtures):
         "num_mixtures": num_mixtures,
         **hparams.get("dynamic_mixing_opts", {}),
     }
-    return DynamicMixing(
-        hparams["base_folder_dm"],
-        num_spks=hparams["num_spks"],
-        sample_rate=rate,
-        seed=hparams["seed"],
-        **options,
-    )
+    try:
+        return DynamicMixing(
+            hparams["base_folder_dm"],
+            num_spks=hparams["num_spks"],
+            sample_rate=rate,
+            seed=hparams["seed"],
+            **options,
+        )
+    except TypeError as error:
+        raise InputError(f"dynamic_mixing_opts: {error}") from error
 
 
 def main(argv):
