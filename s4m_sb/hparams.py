@@ -49,7 +49,9 @@ def load_hparams(
         with open(path, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides, overrides_must_match)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        # Opening the file, or what the objects in it do when they are built.
+        where = error.filename or path
+        raise InputError(f"{where}: {error.strerror or error}") from error
     except Exception as error:  # of two YAML libraries and of what it builds
         raise InputError(f"{path}: {_reason(error)}") from error
     if not isinstance(hparams, dict):

@@ -25,7 +25,7 @@ DEFAULT_MODEL = "s4m-8k"
 SHIPPED_MODELS = Path(__file__).parent / "pretrained"
 NORMALIZATIONS = ("peak", "mixture", "none")
 
-SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
+SILENT_PEAK = 1e-4  # three times the last bit of 16-bit audio, its dither
 SILENT_VOICE = 1e-4  # a voice 80 dB below the loudest one is no voice
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
 
@@ -342,7 +342,7 @@ def normalize_voices(
     normalize : str
         "peak": each voice reaches 1, as in SpeechBrain. Silence stays
         silence: nothing is amplified that lies 80 dB below the loudest voice
-        or comes from a mixture with a peak under 1e-5.
+        or comes from a mixture with a peak under 1e-4.
         "mixture": each voice as loud as in the mixture, and of its sign, by
         the least-squares gains with which the voices sum to the mixture.
         "none": as the network gives them.

@@ -110,7 +110,13 @@ def masknet_from_published(
         ff_expand=ours[ff + "up.weight"].shape[0] // d_hidden,
         topdown_start="published",
     )
-    masknet.load_state_dict(ours)
+    try:
+        masknet.load_state_dict(ours)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the sizes in the state dict do not fit together: {reason}"
+        ) from error
     length = int(get(KERNEL + "L"))
     if length > 0:
         _restore_C(masknet, length)

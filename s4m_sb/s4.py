@@ -10,6 +10,9 @@ Everything here works on ``[B, L, H]``: frames outside, channels inside.
 Above this file: `multiscale.py`. Below it: `kernel.py`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -102,7 +105,7 @@ class S4Layer(nn.Module):
         )
         self.D = nn.Parameter(torch.empty(d_model))
         self.mix = nn.Linear(d_model, 2 * d_model)
-        self._cached: tuple[object, torch.Tensor, torch.Tensor] | None = None
+        self._kept: dict[str, Any] = {}
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,22 +130,26 @@ class S4Layer(nn.Module):
         torch.Tensor
             Complex, ``[H, F]`` with F = fft_length(2 L) / 2 + 1.
         """
+        return self._keep("spectrum", length, lambda: self._spectrum(length))
+
+    def _keep(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, kept in evaluation until something changes."""
         if self.training or torch.is_grad_enabled():
-            self._cached = None
-            return self._spectrum(length)
+            self._kept = {}
+            return make()
         # Values are compared: no other sign of a change covers writes through
         # `.data`, tensors of inference mode and memory that is used again.
         values = parameters_to_vector(self.ssm.parameters())
-        key = (length, values.dtype, values.device)
-        cached = self._cached
+        before = self._kept.get("values")
         if (
-            cached is None
-            or cached[0] != key
-            or not torch.equal(cached[1], values)
+            before is None
+            or (before.dtype, before.device) != (values.dtype, values.device)
+            or not torch.equal(before, values)
         ):
-            cached = (key, values, self._spectrum(length))
-            self._cached = cached
-        return cached[2]
+            self._kept = {"values": values}
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept[name] = (key, make())
+        return self._kept[name][1]
 
     def _spectrum(self, length: int) -> torch.Tensor:
         with torch.autocast(self.D.device.type, enabled=False):
@@ -232,7 +239,7 @@ class S4Layer(nn.Module):
             u = x.to(self.D.dtype)
             if u.shape[1] == 0:
                 return self.output(u), state
-            A_bar, B_bar, C = self.ssm.discretize()
+            A_bar, B_bar, C = self._keep("discrete", None, self.ssm.discretize)
             parts = []
             for piece in u.split(STEP_FRAMES, dim=1):
                 y, state = self._advance(piece, state, A_bar, B_bar, C[0])

@@ -5,9 +5,12 @@ may be those of this package or SpeechBrain's own, bare or wrapped for
 distributed training.
 """
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from s4m_sb.errors import InputError
 from s4m_sb.lengths import num_samples, sample_mask
@@ -63,6 +66,9 @@ def separate(
             "a mixture has the shape [B, T] with at least one sample, "
             f"got {list(mixture.shape)}"
         )
+    if not torch.is_grad_enabled():
+        # A distributed module talks to the other ranks, who may be elsewhere.
+        encoder, masknet, decoder = map(_alone, (encoder, masknet, decoder))
     T = mixture.shape[1]
     mask, num_frames = None, None
     if lengths is not None:
@@ -71,10 +77,12 @@ def separate(
         # Zero times NaN is NaN: padding is replaced, not multiplied.
         mixture = mixture.masked_fill(~mask, 0.0)
         if getattr(_bare(masknet), "takes_num_frames", False):
-            count_frames = getattr(_bare(encoder), "num_frames", None)
-            num_frames = count_frames(samples) if count_frames else None
+            num_frames = _count_frames(_bare(encoder), samples)
 
     features = encoder(mixture)  # [B, F, L]
+    if num_frames is not None:
+        beyond = ~sample_mask(num_frames, features.shape[-1])
+        features = features.masked_fill(beyond.unsqueeze(1), 0.0)
     # SpeechBrain's mask networks take the features alone.
     counts = () if num_frames is None else (num_frames,)
     masks = masknet(features, *counts)  # [S, B, F, L]
@@ -85,6 +93,29 @@ def separate(
     if mask is not None:
         sources = sources.masked_fill(~mask.unsqueeze(-1), 0.0)
     return sources
+
+
+def _count_frames(encoder: Any, samples: torch.Tensor) -> torch.Tensor:
+    """Frames that the encoder makes of items of these lengths, ``[B]``."""
+    if hasattr(encoder, "num_frames"):
+        return encoder.num_frames(samples)
+    weight = next(encoder.parameters())
+    counts = []
+    for length in samples.tolist():
+        try:
+            with torch.no_grad():
+                features = encoder(weight.new_zeros(1, length))
+            counts.append(features.shape[-1])
+        except RuntimeError:  # shorter than one of its windows
+            counts.append(1)
+    return torch.tensor(counts, device=samples.device)
+
+
+def _alone(module: nn.Module) -> nn.Module:
+    """The module inside a distributed one."""
+    if isinstance(module, DistributedDataParallel):
+        return cast(nn.Module, module.module)
+    return module
 
 
 def _bare(module: nn.Module) -> nn.Module:

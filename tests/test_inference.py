@@ -467,3 +467,10 @@ def test_a_training_does_not_start_from_another_network(folders):
     modules = load_hparams(folders["s4m"] / "hyperparams.yaml")["modules"]
     with pytest.raises(InputError, match="the masknet of .* another network"):
         load_pretrained(folders["three"], modules)
+
+
+def test_rounding_noise_of_16_bits_is_not_brought_to_full_scale():
+    # An anti-phase stereo file leaves this when it is mixed down.
+    dither = torch.randint(-1, 2, (1, 8000)) / 2**15
+    voices = torch.stack([dither, dither.flip(1)], dim=2)
+    assert normalize_voices(voices, dither, "peak").abs().max() < 1e-4

@@ -238,3 +238,10 @@ def test_a_missing_tensor_is_named(state_dict, name):
 def test_a_wrong_number_of_speakers_is_named(state_dict):
     with pytest.raises(InputError, match="num_spks = 3"):
         masknet_from_published(state_dict, num_repeats=3, num_spks=3)
+
+
+def test_sizes_that_do_not_fit_are_refused(state_dict):
+    name = "sm.unet.s4.layer.kernel.kernel.inv_w_real"
+    cut = state_dict | {name: state_dict[name][:, :3]}
+    with pytest.raises(InputError, match="do not fit together.*log_A_real"):
+        masknet_from_published(cut, num_repeats=3, num_spks=2)

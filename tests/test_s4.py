@@ -385,3 +385,22 @@ def test_bad_expansion_is_named():
 
 def test_step_uses_pieces_shorter_than_this_test():
     assert s4.STEP_FRAMES < LENGTH
+
+
+def test_step_discretises_once_in_evaluation():
+    layer = S4Layer(4, bidirectional=False).eval()
+    calls = []
+    discretize = layer.ssm.discretize
+    layer.ssm.discretize = lambda: calls.append(1) or discretize()
+    with torch.no_grad():
+        state = layer.initial_state(1)
+        calls.clear()
+        for _ in range(3):
+            y, state = layer.step(torch.ones(1, 1, 4), state)
+        assert len(calls) == 1
+        layer.ssm.B.mul_(2)
+        before = layer.step(torch.ones(1, 1, 4), layer.initial_state(1))[0]
+    fresh = S4Layer(4, bidirectional=False)
+    fresh.load_state_dict(layer.state_dict())
+    after = fresh.step(torch.ones(1, 1, 4), fresh.initial_state(1))[0]
+    assert torch.equal(before, after)
