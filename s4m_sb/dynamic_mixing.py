@@ -2,7 +2,9 @@
 
 The mixture is a function of (seed, epoch, index), so it is the same for any
 number of workers, and ranks that take different indices take different
-mixtures. ``brain.py`` tells it the epoch; ``mixtures.py`` draws.
+mixtures. Where the ranks do not divide the epoch, PyTorch's
+``DistributedSampler`` gives a few indices twice. ``brain.py`` tells it the
+epoch; ``mixtures.py`` draws.
 """
 
 import os
@@ -14,7 +16,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.corpus import read_corpus
 from s4m_sb.errors import InputError
-from s4m_sb.mixtures import Mixture, MixtureDrawer
+from s4m_sb.mixtures import MIN_UTTERANCE_S, Mixture, MixtureDrawer
 
 
 class DynamicMixing(DynamicItemDataset):
@@ -29,7 +31,9 @@ class DynamicMixing(DynamicItemDataset):
     ---------
     source : str
         A folder with one folder a speaker, or a manifest; see
-        ``corpus.read_corpus``.
+        ``corpus.read_corpus``. The ``speech.csv`` of a data set made by
+        ``s4m mix``, with the split ``train``, keeps to the speakers who are
+        in none of its mixtures for validation and test.
     num_mixtures : int
         Mixtures in an epoch.
     num_spks : int
@@ -55,6 +59,8 @@ class DynamicMixing(DynamicItemDataset):
         Random speed of every speaker, e.g. ``[0.95, 1.05]``.
     silence_db : float
         Windows below this mean absolute amplitude are drawn again.
+    min_utterance_s : float
+        Shorter utterances are left out, unless they are joined.
 
     Raises
     ------
@@ -94,6 +100,7 @@ class DynamicMixing(DynamicItemDataset):
         speaker_weights: str = "utterances",
         speed_range: tuple[float, float] | None = None,
         silence_db: float = -60.0,
+        min_utterance_s: float = MIN_UTTERANCE_S,
     ):
         if num_mixtures < 1:
             raise InputError(f"num_mixtures is {num_mixtures}; give at least 1")
@@ -110,6 +117,7 @@ class DynamicMixing(DynamicItemDataset):
             speaker_weights=speaker_weights,
             speed_range=speed_range,
             silence_db=silence_db,
+            min_utterance_s=min_utterance_s,
         )
         # Shared, because workers that live on have a copy of everything else.
         self._epoch = torch.ones(1, dtype=torch.int64).share_memory_()
@@ -129,6 +137,11 @@ class DynamicMixing(DynamicItemDataset):
         ---------
         epoch : int
             From 0 on; a new data set is at 1, SpeechBrain's first epoch.
+
+        Raises
+        ------
+        InputError
+            If the epoch is below 0.
         """
         if epoch < 0:
             raise InputError(f"epoch is {epoch}; give at least 0")
@@ -146,6 +159,12 @@ class DynamicMixing(DynamicItemDataset):
         -------
         Mixture
             Signals and where they come from.
+
+        Raises
+        ------
+        InputError
+            If too few speakers have more to say than silence, or a file is
+            unusable.
         """
         seeds = [self.seed, int(self._epoch), index]
         return self.drawer.draw(np.random.default_rng(seeds))

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PEAK = 0.9
 MAX_TRIES = 50
+MIN_UTTERANCE_S = 0.5  # what is shorter is a click or a cut, not speech
 SPEAKER_WEIGHTS = ("utterances", "duration", "uniform")
 
 # SpeechBrain's statistics of the levels in WSJ0-mix, mean absolute
@@ -116,7 +117,11 @@ class MixtureDrawer:
         Play every speaker faster by a factor drawn from this range.
     silence_db : float
         A window whose mean absolute amplitude is below this level (dB of
-        full scale) is silent, and drawn again.
+        full scale) is silent, and drawn again; so is the speaker, where
+        none of ``MAX_TRIES`` windows is better.
+    min_utterance_s : float
+        Utterances shorter than this in seconds are left out, unless they
+        are joined.
 
     Raises
     ------
@@ -152,6 +157,7 @@ class MixtureDrawer:
         speaker_weights: str = "utterances",
         speed_range: tuple[float, float] | None = None,
         silence_db: float = -60.0,
+        min_utterance_s: float = MIN_UTTERANCE_S,
     ):
         if num_spks < 2:
             raise InputError(f"num_spks is {num_spks}; at least 2 can be mixed")
@@ -166,6 +172,11 @@ class MixtureDrawer:
                 f"speaker_weights is {speaker_weights!r}; use one of "
                 + ", ".join(SPEAKER_WEIGHTS)
             )
+        if not min_utterance_s >= 0:
+            raise InputError(
+                f"min_utterance_s is {min_utterance_s}; give seconds, at "
+                "least 0"
+            )
         if level_range_db is not None:
             _check_range("level_range_db", level_range_db, -100.0, 100.0)
         if speed_range is not None:
@@ -179,8 +190,14 @@ class MixtureDrawer:
         self.level_range_db = level_range_db
         self.speed_range = speed_range
         self.silence_db = silence_db
+        self.min_utterance_s = min_utterance_s
+        self.root = corpus.root
         self.speakers = self._eligible(corpus)
         self._weights = _speaker_weights(self.speakers, speaker_weights)
+        # Whose silence was told of; shared, so that workers tell it once.
+        self._told = torch.zeros(
+            len(self.speakers), dtype=torch.bool
+        ).share_memory_()
 
     def draw(self, rng: np.random.Generator) -> Mixture:
         """Draws one mixture.
@@ -198,12 +215,60 @@ class MixtureDrawer:
         Raises
         ------
         InputError
-            If a speaker has nothing but silence, or a file is unusable.
+            If too few speakers have more to say than silence, or a file is
+            unusable.
         """
+        silent: list[int] = []  # of this draw alone: others know nothing of it
+        while True:
+            chosen = self._draw_speakers(rng, silent)
+            with _one_thread():
+                sources, signals = self._draw_sources(
+                    rng, [self.speakers[speaker] for speaker in chosen]
+                )
+                if len(sources) == self.num_spks:
+                    plan = MixturePlan(tuple(sources), self.sample_rate)
+                    return _mix(plan, signals)
+            silent.append(chosen[len(sources)])
+            self._tell_of_silence(silent[-1])
+
+    def _draw_speakers(
+        self, rng: np.random.Generator, silent: list[int]
+    ) -> list[int]:
+        weights = self._weights
+        if silent:
+            if len(self.speakers) - len(silent) < self.num_spks:
+                names = [self.speakers[i][0].speaker for i in sorted(silent)]
+                raise InputError(
+                    f"{self.root}: the windows drawn from {len(silent)} of "
+                    f"{len(self.speakers)} speakers ({', '.join(names)}) are "
+                    f"all silent (below {self.silence_db:g} dB); a mixture of "
+                    f"{self.num_spks} speakers needs as many who speak"
+                )
+            weights = weights.copy()
+            weights[silent] = 0
+            weights /= weights.sum()
         chosen = rng.choice(
-            len(self.speakers), self.num_spks, replace=False, p=self._weights
+            len(self.speakers), self.num_spks, replace=False, p=weights
         )
-        spoken = [self.speakers[speaker] for speaker in chosen]
+        return chosen.tolist()
+
+    def _tell_of_silence(self, speaker: int) -> None:
+        if self._told[speaker]:
+            return
+        self._told[speaker] = True
+        first = self.speakers[speaker][0]
+        logger.warning(
+            f"{first.path}: {MAX_TRIES} windows drawn from speaker "
+            f"{first.speaker!r} are all silent (below {self.silence_db:g} "
+            "dB); other speakers are drawn instead"
+        )
+
+    def _draw_sources(
+        self,
+        rng: np.random.Generator,
+        spoken: list[tuple[Utterance, ...]],
+    ) -> tuple[list[SourcePlan], list[torch.Tensor]]:
+        # Ends before a speaker who is silent.
         levels_db = self._draw_levels(rng)
         speeds = [self._draw_speed(rng) for _ in spoken]
         orders = [rng.permutation(len(utterances)) for utterances in spoken]
@@ -218,24 +283,30 @@ class MixtureDrawer:
             if num_frames is not None:
                 lengths.append(num_frames)
             num_frames = min(lengths)
-        sources = []
-        signals = []
-        with _one_thread():
-            for utterances, order, level_db, speed in zip(
-                spoken, orders, levels_db, speeds, strict=True
-            ):
-                source, signal = self._draw_source(
-                    rng, utterances, order, num_frames, level_db, speed
-                )
-                sources.append(source)
-                signals.append(signal)
-            plan = MixturePlan(tuple(sources), self.sample_rate)
-            return _mix(plan, signals)
+        sources: list[SourcePlan] = []
+        signals: list[torch.Tensor] = []
+        for utterances, order, level_db, speed in zip(
+            spoken, orders, levels_db, speeds, strict=True
+        ):
+            drawn = self._draw_source(
+                rng, utterances, order, num_frames, level_db, speed
+            )
+            if drawn is None:
+                break
+            sources.append(drawn[0])
+            signals.append(drawn[1])
+        return sources, signals
 
     def _eligible(self, corpus: Corpus) -> list[tuple[Utterance, ...]]:
         speakers = list(corpus.speakers.values())
         enough = ""
-        if self.num_frames is not None and self.join_short:
+        if self.num_frames is None or not self.join_short:
+            speakers = [self._long_enough(spoken) for spoken in speakers]
+            speakers = [spoken for spoken in speakers if spoken]
+            if len(speakers) < len(corpus.speakers):
+                shortest_s = self.min_utterance_s
+                enough = f" with utterances of {shortest_s:g} s or more"
+        else:
             fastest = self.speed_range[1] if self.speed_range else 1.0
             needed = self.num_frames
             speakers = [
@@ -248,19 +319,28 @@ class MixtureDrawer:
                 >= needed
             ]
             enough = f" with {needed / self.sample_rate:g} s of speech or more"
-            left_out = len(corpus.speakers) - len(speakers)
-            if left_out:
-                logger.info(
-                    f"{corpus.root}: {len(speakers)} of "
-                    f"{len(corpus.speakers)} speakers{enough}, the other "
-                    f"{left_out} left out"
-                )
+        left_out = len(corpus.speakers) - len(speakers)
+        if left_out:
+            logger.info(
+                f"{corpus.root}: {len(speakers)} of {len(corpus.speakers)} "
+                f"speakers{enough}, the other {left_out} left out"
+            )
         if len(speakers) < self.num_spks:
             raise InputError(
                 f"{corpus.root}: holds {len(speakers)} speakers{enough}; a "
-                f"mixture needs num_spks = {self.num_spks} different ones"
+                f"mixture of {self.num_spks} speakers needs as many"
             )
         return speakers
+
+    def _long_enough(
+        self, spoken: tuple[Utterance, ...]
+    ) -> tuple[Utterance, ...]:
+        return tuple(
+            utterance
+            for utterance in spoken
+            if utterance.num_frames
+            >= self.min_utterance_s * utterance.sample_rate
+        )
 
     def _draw_levels(self, rng: np.random.Generator) -> list[float]:
         first_db = np.clip(rng.normal(*FIRST_LEVEL_DB), *LEVEL_BOUNDS_DB)
@@ -289,7 +369,7 @@ class MixtureDrawer:
         num_frames: int,
         level_db: float,
         speed: float,
-    ) -> tuple[SourcePlan, torch.Tensor]:
+    ) -> tuple[SourcePlan, torch.Tensor] | None:
         for _ in range(MAX_TRIES):
             pieces = self._draw_pieces(
                 rng, [utterances[i] for i in order], num_frames, speed
@@ -299,11 +379,7 @@ class MixtureDrawer:
             if compute_amplitude(signal, scale="dB") >= self.silence_db:
                 return source, signal
             order = rng.permutation(len(utterances))
-        raise InputError(
-            f"{pieces[0].utterance.path}: {MAX_TRIES} windows of "
-            f"{num_frames / self.sample_rate:g} s drawn from speaker "
-            f"{source.speaker!r} are all silent (below {self.silence_db:g} dB)"
-        )
+        return None
 
     def _draw_pieces(
         self,

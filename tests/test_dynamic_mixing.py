@@ -200,7 +200,7 @@ def test_mini_speech_fills_four_seconds(mini_speech):
     [
         ({"num_mixtures": 0}, "num_mixtures is 0"),
         ({"seed": -1}, "seed is -1"),
-        ({"num_spks": 7}, "holds 6 speakers; a mixture needs num_spks = 7"),
+        ({"num_spks": 7}, "holds 6 speakers; a mixture of 7 speakers"),
         ({"split": "dev"}, "dev: no such folder of speech"),
         ({"speed_range": [0.1, 1]}, r"speed_range is \[0.1, 1\]"),
     ],

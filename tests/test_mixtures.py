@@ -1,5 +1,7 @@
 """One mixture: who speaks, which windows, how loud, and the exact sum."""
 
+import functools
+import logging
 import pickle
 from collections import Counter
 
@@ -14,6 +16,7 @@ from s4m_sb.mixtures import (
     FIRST_LEVEL_DB,
     LEVEL_BOUNDS_DB,
     MAX_TRIES,
+    MIN_UTTERANCE_S,
     OTHER_LEVEL_DB,
     PEAK,
     MixtureDrawer,
@@ -22,6 +25,8 @@ from s4m_sb.mixtures import (
 )
 
 RATE = 8000
+# Most utterances here are short, so that the tests are.
+make_drawer = functools.partial(MixtureDrawer, min_utterance_s=0)
 
 
 def write_speakers(folder, lengths, sample_rate=RATE):
@@ -54,7 +59,7 @@ def level_db(signal):
 @pytest.mark.parametrize("num_spks", [2, 3, 4])
 @pytest.mark.parametrize("speed_range", [None, (0.8, 1.25)])
 def test_mixture_is_the_sum_of_its_sources(corpus, num_spks, speed_range):
-    drawer = MixtureDrawer(
+    drawer = make_drawer(
         corpus, num_spks, RATE, segment_s=0.2, speed_range=speed_range
     )
     for drawn in draws(drawer, 20):
@@ -67,7 +72,7 @@ def test_mixture_is_the_sum_of_its_sources(corpus, num_spks, speed_range):
 
 @pytest.mark.parametrize("num_spks", [2, 3, 4])
 def test_nobody_talks_to_himself(corpus, num_spks):
-    drawer = MixtureDrawer(corpus, num_spks, RATE, segment_s=0.02)
+    drawer = make_drawer(corpus, num_spks, RATE, segment_s=0.02)
     for drawn in draws(drawer, 100):
         speakers = [source.speaker for source in drawn.plan.sources]
         assert len(set(speakers)) == num_spks
@@ -78,13 +83,13 @@ def test_nobody_talks_to_himself(corpus, num_spks):
 
 
 def test_the_loudest_signal_has_the_common_peak(corpus):
-    for drawn in draws(MixtureDrawer(corpus, 3, RATE), 20):
+    for drawn in draws(make_drawer(corpus, 3, RATE), 20):
         peak = max(drawn.mixture.abs().max(), drawn.sources.abs().max())
         assert float(peak) == pytest.approx(PEAK, rel=1e-6)  # float32
 
 
 def test_levels_are_those_of_the_plan(corpus):
-    drawer = MixtureDrawer(corpus, 3, RATE)
+    drawer = make_drawer(corpus, 3, RATE)
     for drawn in draws(drawer, 20):
         planned = [source.level_db for source in drawn.plan.sources]
         measured = [level_db(source) for source in drawn.sources.unbind(1)]
@@ -96,7 +101,7 @@ def test_levels_are_those_of_the_plan(corpus):
 
 
 def test_levels_follow_speechbrains_statistics(corpus):
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.01)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.01)
     levels = np.array(
         [
             [source.level_db for source in drawn.plan.sources]
@@ -116,7 +121,7 @@ def test_levels_follow_speechbrains_statistics(corpus):
 
 
 def test_relative_levels_fill_their_range(corpus):
-    drawer = MixtureDrawer(
+    drawer = make_drawer(
         corpus, 2, RATE, segment_s=0.01, level_range_db=(-5.0, 5.0)
     )
     relative = [
@@ -138,14 +143,14 @@ def test_relative_levels_fill_their_range(corpus):
     ],
 )
 def test_a_plan_makes_the_same_samples_again(corpus, keys):
-    for drawn in draws(MixtureDrawer(corpus, 3, RATE, **keys), 5):
+    for drawn in draws(make_drawer(corpus, 3, RATE, **keys), 5):
         again = render(pickle.loads(pickle.dumps(drawn.plan)))
         assert torch.equal(again.mixture, drawn.mixture)
         assert torch.equal(again.sources, drawn.sources)
 
 
 def test_draws_depend_on_the_generator_alone(corpus):
-    drawer = MixtureDrawer(corpus, 2, RATE)
+    drawer = make_drawer(corpus, 2, RATE)
     first, second = draws(drawer, 8, seed=1), draws(drawer, 8, seed=1)
     assert all(
         torch.equal(one.mixture, other.mixture)
@@ -160,7 +165,7 @@ def test_draws_do_not_depend_on_threads(tmp_path):
     corpus = write_speakers(
         tmp_path, {"a": [150000], "b": [150000]}, sample_rate=16000
     )
-    drawer = MixtureDrawer(corpus, 2, RATE)
+    drawer = make_drawer(corpus, 2, RATE)
     before = torch.get_num_threads()
     drawn = []
     try:
@@ -176,7 +181,7 @@ def test_draws_do_not_depend_on_threads(tmp_path):
 
 def test_without_a_length_the_shortest_utterance_decides(corpus):
     lengths = set()
-    for drawn in draws(MixtureDrawer(corpus, 2, RATE), 200):
+    for drawn in draws(make_drawer(corpus, 2, RATE), 200):
         totals = [
             source.pieces[0].utterance.num_frames
             for source in drawn.plan.sources
@@ -187,12 +192,12 @@ def test_without_a_length_the_shortest_utterance_decides(corpus):
 
 
 def test_a_length_is_an_upper_bound_unless_joined(corpus):
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.25)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.25)
     assert {len(drawn.mixture) for drawn in draws(drawer, 60)} == {900, 2000}
 
 
 def test_short_utterances_are_joined(corpus):
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.5, join_short=True)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.5, join_short=True)
     pieces = Counter()
     for drawn in draws(drawer, 60):
         assert len(drawn.mixture) == 4000
@@ -208,7 +213,7 @@ def test_short_utterances_are_joined(corpus):
 
 
 def test_joined_source_is_its_pieces_in_a_row(corpus):
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.5, join_short=True)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.5, join_short=True)
     for drawn in draws(drawer, 20):
         for source, signal in zip(
             drawn.plan.sources, drawn.sources.unbind(1), strict=True
@@ -232,19 +237,19 @@ def test_joined_source_is_its_pieces_in_a_row(corpus):
 
 def test_speakers_with_too_little_speech_are_left_out(corpus):
     keys = {"segment_s": 0.6, "join_short": True}
-    drawer = MixtureDrawer(corpus, 2, RATE, **keys)  # 4800 samples
+    drawer = make_drawer(corpus, 2, RATE, **keys)  # 4800 samples
     assert [spoken[0].speaker for spoken in drawer.speakers] == ["a", "b", "c"]
     # Sped up, b's 5000 samples do not last.
-    drawer = MixtureDrawer(corpus, 2, RATE, speed_range=(1, 1.1), **keys)
+    drawer = make_drawer(corpus, 2, RATE, speed_range=(1, 1.1), **keys)
     assert [spoken[0].speaker for spoken in drawer.speakers] == ["a", "c"]
     for drawn in draws(drawer, 20):
         assert len(drawn.mixture) == 4800
     with pytest.raises(InputError, match="2 speakers with 0.6 s of speech"):
-        MixtureDrawer(corpus, 3, RATE, speed_range=(1, 1.1), **keys)
+        make_drawer(corpus, 3, RATE, speed_range=(1, 1.1), **keys)
 
 
 def test_speeds_are_drawn_for_every_speaker(corpus):
-    drawer = MixtureDrawer(
+    drawer = make_drawer(
         corpus, 2, RATE, segment_s=0.05, speed_range=(0.9, 1.1)
     )
     speeds = [
@@ -265,9 +270,7 @@ def test_speeds_are_drawn_for_every_speaker(corpus):
     ],
 )
 def test_speakers_are_drawn_by_their_weight(corpus, rule, shares):
-    drawer = MixtureDrawer(
-        corpus, 2, RATE, segment_s=0.01, speaker_weights=rule
-    )
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.01, speaker_weights=rule)
     # The first speaker follows the weights; the second is not independent.
     first = Counter(
         drawn.plan.sources[0].speaker for drawn in draws(drawer, 800)
@@ -284,7 +287,7 @@ def test_silent_windows_are_drawn_again(tmp_path):
     speech, _ = soundfile.read(path)
     speech[:6000] = 0
     soundfile.write(path, speech, RATE)
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.1)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.1)
     for drawn in draws(drawer, 40):
         for source in drawn.sources.unbind(1):
             assert source.abs().mean() > 0
@@ -296,7 +299,7 @@ def test_a_redrawn_window_keeps_the_length(tmp_path):
     # Without joining, a shorter utterance cannot stand in for a silent one.
     corpus = write_speakers(tmp_path, {"a": [8000, 8000, 80], "b": [8000]})
     soundfile.write(tmp_path / "a" / "a0.wav", np.zeros(8000), RATE)
-    drawer = MixtureDrawer(corpus, 2, RATE)
+    drawer = make_drawer(corpus, 2, RATE)
     lengths = set()
     for drawn in draws(drawer, 30):
         assert all(len(source.pieces) == 1 for source in drawn.plan.sources)
@@ -304,23 +307,80 @@ def test_a_redrawn_window_keeps_the_length(tmp_path):
     assert lengths == {80, 8000}
 
 
-def test_a_silent_speaker_is_named(tmp_path):
-    corpus = write_speakers(tmp_path, {"a": [8000], "mute": [8000]})
-    soundfile.write(tmp_path / "mute" / "mute0.wav", np.zeros(8000), RATE)
-    drawer = MixtureDrawer(corpus, 2, RATE, segment_s=0.1)
-    with pytest.raises(InputError, match=f"{MAX_TRIES} windows") as caught:
+def test_others_are_drawn_instead_of_a_silent_speaker(tmp_path, caplog):
+    lengths = {"a": [8000], "b": [8000], "c": [6000], "mute": [8000] * 3}
+    corpus = write_speakers(tmp_path, lengths)
+    for path in (tmp_path / "mute").iterdir():
+        soundfile.write(path, np.zeros(8000), RATE)
+    for keys in ({}, {"segment_s": 0.1}, {"segment_s": 0.6}):
+        caplog.clear()
+        drawer = make_drawer(corpus, 2, RATE, **keys)
+        drawn = draws(drawer, 30)
+        pairs = {
+            frozenset(source.speaker for source in one.plan.sources)
+            for one in drawn
+        }
+        assert pairs == {frozenset("ab"), frozenset("ac"), frozenset("bc")}
+        # Half of the utterances are his, but he is told of only once.
+        assert caplog.text.count("are all silent") == 1
+        assert f"{MAX_TRIES} windows drawn from speaker 'mute'" in caplog.text
+        # What was drawn before changes nothing.
+        for index in (29, 3, 11):
+            again = drawer.draw(np.random.default_rng([0, index]))
+            fresh = make_drawer(corpus, 2, RATE, **keys).draw(
+                np.random.default_rng([0, index])
+            )
+            assert again.plan == fresh.plan == drawn[index].plan
+            assert torch.equal(again.mixture, fresh.mixture)
+
+
+def test_too_few_who_speak_are_named(tmp_path, caplog):
+    corpus = write_speakers(
+        tmp_path, {"a": [8000], "mute": [8000], "null": [8000]}
+    )
+    for name in ("mute", "null"):
+        path = tmp_path / name / f"{name}0.wav"
+        soundfile.write(path, np.zeros(8000), RATE)
+    drawer = make_drawer(corpus, 2, RATE, segment_s=0.1)
+    with pytest.raises(InputError, match="2 of 3 speakers") as caught:
         draws(drawer, 1)
-    assert "mute0.wav" in str(caught.value) and "'mute'" in str(caught.value)
+    assert "(mute, null) are all silent" in str(caught.value)
+    assert "mute0.wav" in caplog.text and "null0.wav" in caplog.text
+
+
+def test_cuts_are_no_utterances_unless_joined(tmp_path, caplog):
+    shortest = round(MIN_UTTERANCE_S * RATE)
+    corpus = write_speakers(
+        tmp_path,
+        {
+            "a": [shortest, shortest - 1, 1],
+            "b": [2 * shortest],
+            "cut": [shortest - 1] * 8,
+        },
+    )
+    with caplog.at_level(logging.INFO):
+        drawer = MixtureDrawer(corpus, 2, RATE)
+    assert "2 of 3 speakers with utterances of 0.5 s or more" in caplog.text
+    for drawn in draws(drawer, 20):
+        assert len(drawn.mixture) == shortest
+    with pytest.raises(InputError, match="holds 2 speakers with utterances"):
+        MixtureDrawer(corpus, 3, RATE)
+    every = MixtureDrawer(corpus, 2, RATE, min_utterance_s=0)
+    lengths = {len(drawn.mixture) for drawn in draws(every, 60)}
+    assert lengths == {1, shortest - 1, shortest}
+    joined = MixtureDrawer(corpus, 3, RATE, segment_s=0.8, join_short=True)
+    for drawn in draws(joined, 5):
+        assert len(drawn.mixture) == 6400
 
 
 def test_render_refuses_silence_and_unequal_lengths(corpus, tmp_path):
-    short = draws(MixtureDrawer(corpus, 2, RATE, segment_s=0.01), 1)[0]
-    long = draws(MixtureDrawer(corpus, 2, RATE, segment_s=0.02), 1)[0]
+    short = draws(make_drawer(corpus, 2, RATE, segment_s=0.01), 1)[0]
+    long = draws(make_drawer(corpus, 2, RATE, segment_s=0.02), 1)[0]
     plan = MixturePlan((short.plan.sources[0], long.plan.sources[1]), RATE)
     with pytest.raises(InputError, match="must be of equal length"):
         render(plan)
     quiet = write_speakers(tmp_path, {"a": [100], "b": [100]})
-    plan = draws(MixtureDrawer(quiet, 2, RATE), 1)[0].plan
+    plan = draws(make_drawer(quiet, 2, RATE), 1)[0].plan
     soundfile.write(tmp_path / "b" / "b0.wav", np.zeros(100), RATE)
     with pytest.raises(InputError, match="b0.wav: is silent"):
         render(plan)
@@ -330,11 +390,12 @@ def test_render_refuses_silence_and_unequal_lengths(corpus, tmp_path):
     "keys, message",
     [
         ({"num_spks": 1}, "num_spks is 1"),
-        ({"num_spks": 5}, "holds 4 speakers; a mixture needs num_spks = 5"),
+        ({"num_spks": 5}, "holds 4 speakers; a mixture of 5 speakers"),
         ({"sample_rate": 0}, "sample_rate is 0"),
         ({"segment_s": 0}, "segment_s is 0"),
         ({"segment_s": -1.0}, "segment_s is -1.0"),
         ({"segment_s": float("nan")}, "segment_s is nan"),
+        ({"min_utterance_s": -1}, "min_utterance_s is -1"),
         ({"join_short": True}, "join_short needs segment_s"),
         ({"level_range_db": (5, -5)}, r"level_range_db is \[5, -5\]"),
         ({"level_range_db": (1,)}, r"level_range_db is \[1\]"),
@@ -346,4 +407,4 @@ def test_render_refuses_silence_and_unequal_lengths(corpus, tmp_path):
 def test_bad_values_are_refused(corpus, keys, message):
     keys = {"num_spks": 2, "sample_rate": RATE, **keys}
     with pytest.raises(InputError, match=message):
-        MixtureDrawer(corpus, **keys)
+        make_drawer(corpus, **keys)
