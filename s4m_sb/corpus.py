@@ -8,7 +8,7 @@ CSV file with one row an utterance. ``mixtures.py`` draws from it;
 import csv
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torchaudio.functional import resample
 
+from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.errors import InputError
 
@@ -153,6 +154,43 @@ def source_splits(source: str | os.PathLike) -> set[str]:
     if not source.is_file():
         raise InputError(_no_source(source))
     return {row["split"] for row in _read_table(source)[1] if "split" in row}
+
+
+def write_manifest(
+    path: str | os.PathLike, splits: Mapping[str, Corpus]
+) -> None:
+    """Writes a manifest of speech, whole or not at all.
+
+    ``read_corpus`` reads each split of it back, wherever the file is moved;
+    the speech itself is named by absolute paths.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The CSV file, with the columns ``file``, ``speaker`` and ``split``.
+    splits : mapping of str to Corpus
+        The speech of each split.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> anna = Utterance(str(folder / "1.wav"), "anna", 8000, 8000)
+    >>> corpus = Corpus(folder, {"anna": (anna,)})
+    >>> write_manifest(folder / "speech.csv", {"train": corpus})
+    >>> source_splits(folder / "speech.csv")
+    {'train'}
+    """
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow((FILE_COLUMNS[0], "speaker", "split"))
+        for split, corpus in splits.items():
+            for speaker, spoken in corpus.speakers.items():
+                for utterance in spoken:
+                    place = os.path.abspath(utterance.path)
+                    writer.writerow((place, speaker, split))
 
 
 def read_segment(
@@ -300,8 +338,9 @@ def _files_of_folder(root: Path, speaker_from: str) -> list[tuple[Path, str]]:
         elif path.parent == root:
             raise InputError(
                 f"{path}: lies beside the speakers' folders; put it into the "
-                "folder of its speaker, or say speaker_from wsj0 if the file "
-                "names begin with a speaker code"
+                "folder of its speaker, or, if file names begin with WSJ0's "
+                "speaker codes, take the speaker from them (speaker_from: "
+                "wsj0, on the command line --speaker-from wsj0)"
             )
         else:
             speaker = path.relative_to(root).parts[0]

@@ -2,7 +2,12 @@
 
 ``<root>/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...}/<name>.wav``, as 32-bit float,
 so that every mixture is the sum of its sources to the last bit. Beside the
-splits lie ``metadata.csv`` (see ``mix_metadata.py``) and ``settings.json``.
+splits lie ``metadata.csv`` (see ``mix_metadata.py``), ``speech.csv`` and
+``settings.json``.
+
+``speech.csv`` is a manifest of the speech by split, ``train``, ``valid`` and
+``test``. Dynamic mixing that draws from its split ``train`` meets none of the
+speakers held out for ``cv`` and ``tt``, however they were chosen.
 
 Mixture i of a split is drawn by a generator of its own, seeded by (seed,
 split, i); neither the number of processes nor a restart can change it.
@@ -28,7 +33,13 @@ from tqdm import tqdm
 
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import write_audio
-from s4m_sb.corpus import Corpus, read_corpus, source_splits
+from s4m_sb.corpus import (
+    Corpus,
+    Utterance,
+    read_corpus,
+    source_splits,
+    write_manifest,
+)
 from s4m_sb.errors import InputError
 from s4m_sb.mix_metadata import (
     NamedPlan,
@@ -52,6 +63,7 @@ DIVISION = len(SPLITS)  # seeds the division of the speakers
 NAME_LENGTH = 32  # of an utterance's name in that of a mixture
 CHUNK = 4  # mixtures that a process takes at a time
 PROGRESS = ".progress.jsonl"
+MANIFEST = "speech.csv"
 
 
 def rate_folder(sample_rate: int) -> str:
@@ -113,7 +125,8 @@ def make_mix_dataset(
     level_range_db : tuple[float, float]
         The level of every further speaker against the first, in dB.
     num_mixtures : tuple[int, int, int]
-        Mixtures in ``tr``, ``cv`` and ``tt``; 0 leaves a split out.
+        Mixtures in ``tr``, ``cv`` and ``tt``; 0 leaves a split out, but
+        not its speech out of ``speech.csv``.
     seed : int
         At least 0.
     num_jobs : int
@@ -156,7 +169,8 @@ def make_mix_dataset(
     _check_counts(num_mixtures, seed, num_jobs)
     _check_apart(speech, Path(output))
     counts = dict(zip(SPLITS, num_mixtures, strict=True))
-    corpora = _read_splits(speech, speaker_from, counts, num_spks, seed)
+    listed = _read_splits(speech, speaker_from, counts, num_spks, seed)
+    corpora = {split: listed[split] for split in SPLITS if counts[split]}
     drawers = {
         split: MixtureDrawer(
             corpus,
@@ -189,7 +203,7 @@ def make_mix_dataset(
         for split in SPLITS
         for index in range(counts[split])
     ]
-    return _make_all(maker, tasks, settings, num_jobs, progress)
+    return _make_all(maker, tasks, settings, listed, num_jobs, progress)
 
 
 def remake_mix_dataset(
@@ -200,6 +214,9 @@ def remake_mix_dataset(
     progress: bool = False,
 ) -> Path:
     """Makes a data set again from its metadata, sample for sample.
+
+    Its ``speech.csv`` has the utterances that the metadata names; more is
+    not known of the division.
 
     Arguments
     ---------
@@ -259,7 +276,9 @@ def remake_mix_dataset(
         seed=0,
     )
     digest = hashlib.sha256(Path(metadata).read_bytes()).hexdigest()
-    return _make_all(maker, tasks, {"metadata": digest}, num_jobs, progress)
+    settings = {"metadata": digest}
+    listed = _used(plans, _root(speech))
+    return _make_all(maker, tasks, settings, listed, num_jobs, progress)
 
 
 @dataclass(frozen=True)
@@ -303,11 +322,20 @@ def _make_all(
     maker: _Maker,
     tasks: list[_Task],
     settings: dict,
+    listed: dict[str, Corpus],
     num_jobs: int,
     progress: bool,
 ) -> Path:
     folder = maker.folder
     _claim(folder, settings)
+    write_manifest(
+        folder / MANIFEST,
+        {
+            name: listed[split]
+            for name, split in SPLIT_NAMES.items()
+            if split in listed
+        },
+    )
     # A killed run leaves its half files under hidden names.
     for left in folder.glob("*/*/.*.tmp.wav"):
         left.unlink()
@@ -450,21 +478,25 @@ def _read_splits(
                 "keep one of them"
             )
         names[known[name]] = name
-    wanted = [split for split in SPLITS if counts[split]]
     if not names:
         corpus = read_corpus(speech, speaker_from=speaker_from)
-        divided = _divide(corpus, num_spks, seed)
-        return {split: divided[split] for split in wanted}
-    for split in wanted:
-        if split not in names:
+        return _divide(corpus, num_spks, seed)
+    for split in SPLITS:
+        if counts[split] and split not in names:
             raise InputError(
                 f"{speech}: has the splits {', '.join(names.values())} but "
                 f"none for {split}; add it, or ask for 0 mixtures of it"
             )
-    corpora = {
-        split: read_corpus(speech, names[split], speaker_from)
-        for split in wanted
-    }
+    corpora = {}
+    for split in SPLITS:
+        if split not in names:
+            continue
+        try:
+            corpora[split] = read_corpus(speech, names[split], speaker_from)
+        except InputError as error:
+            if counts[split]:
+                raise
+            logger.warning(f"{MANIFEST} goes without {split}: {error}")
     _warn_of_shared_speakers(corpora)
     return corpora
 
@@ -492,6 +524,26 @@ def _divide(corpus: Corpus, num_spks: int, seed: int) -> dict[str, Corpus]:
             },
         )
         for split in SPLITS
+    }
+
+
+def _used(plans: list[NamedPlan], root: Path) -> dict[str, Corpus]:
+    said: dict[str, dict[str, set[Utterance]]] = {}
+    for named in plans:
+        for source in named.plan.sources:
+            spoken = said.setdefault(named.split, {}).setdefault(
+                source.speaker, set()
+            )
+            spoken.update(piece.utterance for piece in source.pieces)
+    return {
+        split: Corpus(
+            root,
+            {
+                speaker: tuple(sorted(spoken, key=lambda u: u.path))
+                for speaker, spoken in sorted(by_speaker.items())
+            },
+        )
+        for split, by_speaker in said.items()
     }
 
 
@@ -550,13 +602,13 @@ def _check_counts(
     counts = list(num_mixtures)
     if len(counts) != len(SPLITS) or min(counts) < 0 or max(counts) == 0:
         raise InputError(
-            f"count is {counts}; give three numbers, for {', '.join(SPLITS)}, "
-            "not all of them 0"
+            f"num_mixtures is {counts}; give three numbers, for "
+            f"{', '.join(SPLITS)}, not all of them 0"
         )
     if seed < 0:
         raise InputError(f"seed is {seed}; give at least 0")
     if num_jobs < 1:
-        raise InputError(f"jobs is {num_jobs}; give at least 1")
+        raise InputError(f"num_jobs is {num_jobs}; give at least 1")
 
 
 def _check_apart(speech: Path, output: Path) -> None:

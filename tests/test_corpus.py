@@ -146,6 +146,32 @@ def test_manifest_with_byte_order_mark_and_wsj0_names(tmp_path):
     assert list(read_corpus(manifest, speaker_from="wsj0").speakers) == ["01a"]
 
 
+def test_a_written_manifest_reads_as_what_was_written(
+    speech_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(speech_folder.parent)
+    strange = tmp_path / 'a, "b"' / "é 1.wav"
+    write_noise(strange)
+    splits = {
+        "train": read_corpus(speech_folder.name, "train"),
+        "test": read_corpus(strange.parents[1]),
+    }
+    manifest = tmp_path / "elsewhere" / "speech.csv"
+    corpus_module.write_manifest(manifest, splits)
+    assert source_splits(manifest) == {"train", "test"}
+    (utterance,) = read_corpus(manifest, "test").speakers['a, "b"']
+    assert utterance == utterance_of(strange, 'a, "b"')
+    assert read_corpus(manifest, "train").speakers == (
+        read_corpus(speech_folder, "train").speakers
+    )
+    # Whole or not at all.
+    before = manifest.read_bytes()
+    with pytest.raises(AttributeError):
+        corpus_module.write_manifest(manifest, {**splits, "valid": None})
+    assert manifest.read_bytes() == before
+    assert len(list(manifest.parent.iterdir())) == 1
+
+
 def test_mini_speech_as_it_is(mini_speech):
     for split, speakers, utterances in (
         ("train", 287, 1187),

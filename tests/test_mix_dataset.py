@@ -16,9 +16,15 @@ import pytest
 import soundfile
 
 from s4m_sb.commands import mix
-from s4m_sb.corpus import read_corpus
+from s4m_sb.corpus import read_corpus, source_splits
+from s4m_sb.dynamic_mixing import DynamicMixing
 from s4m_sb.errors import InputError
-from s4m_sb.mix_dataset import PROGRESS, make_mix_dataset, remake_mix_dataset
+from s4m_sb.mix_dataset import (
+    MANIFEST,
+    PROGRESS,
+    make_mix_dataset,
+    remake_mix_dataset,
+)
 
 COUNTS = (5, 3, 2)
 SPLITS = dict(zip(("tr", "cv", "tt"), COUNTS, strict=True))
@@ -34,12 +40,25 @@ def contents(folder):
     }
 
 
-def without_settings(files):
+def mixtures_of(files):
+    """Without what tells how and from where they were made."""
     return {
         name: data
         for name, data in files.items()
-        if not name.endswith("settings.json")
+        if not name.endswith(("settings.json", MANIFEST))
     }
+
+
+def listed(made):
+    """The manifest's utterances by split and speaker."""
+    said = {}
+    for split in source_splits(made / MANIFEST):
+        corpus = read_corpus(made / MANIFEST, split)
+        said[split] = {
+            speaker: {Path(utterance.path) for utterance in spoken}
+            for speaker, spoken in corpus.speakers.items()
+        }
+    return said
 
 
 def rows_of(made):
@@ -67,7 +86,7 @@ def flat_speech(tmp_path):
     for speaker in range(20):
         folder = tmp_path / "flat" / f"{speaker:02d}"
         folder.mkdir(parents=True)
-        noise = rng.uniform(-0.5, 0.5, 900)
+        noise = rng.uniform(-0.5, 0.5, 4000)
         soundfile.write(folder / "1.wav", noise, 8000)
     return tmp_path / "flat"
 
@@ -208,6 +227,140 @@ def test_a_speaker_in_two_splits_is_told(speech_folder, tmp_path, caplog):
     assert "tr and tt share 1 speakers (talker01" in caplog.text
 
 
+# The manifest of the division
+
+
+def test_dynamic_mixing_meets_no_speaker_held_out(flat_speech, tmp_path):
+    made = make_mix_dataset(
+        flat_speech, tmp_path / "out", num_mixtures=(0, 20, 20), seed=5
+    )
+    held_out = {row["speaker"] for row in rows_of(made)}
+    assert len(held_out) == 4
+    mixtures = DynamicMixing(
+        made / MANIFEST,
+        num_mixtures=150,
+        num_spks=2,
+        sample_rate=8000,
+        segment_s=0.1,
+        split="train",
+    )
+    drawn = {
+        source.speaker
+        for index in range(len(mixtures))
+        for source in mixtures.draw(index).plan.sources
+    }
+    everyone = {path.name for path in flat_speech.iterdir()}
+    assert drawn == everyone - held_out
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3), (0, 3, 3), (0, 0, 3)])
+def test_every_speaker_is_listed_once(flat_speech, tmp_path, counts):
+    made = make_mix_dataset(flat_speech, tmp_path / "out", num_mixtures=counts)
+    said = listed(made)
+    assert [len(said[name]) for name in ("train", "valid", "test")] == [
+        16,
+        2,
+        2,
+    ]
+    paths = [path for split in said.values() for path in split.values()]
+    assert set.union(*paths) == set(flat_speech.rglob("*.wav"))
+    # The split of a mixture is that of its speakers in the manifest.
+    names = {"tr": "train", "cv": "valid", "tt": "test"}
+    for row in rows_of(made):
+        assert row["speaker"] in said[names[row["split"]]]
+
+
+def test_folders_and_manifests_are_listed_with_their_splits(
+    speech_folder, tmp_path, monkeypatch
+):
+    expected = {
+        split.name: {
+            speaker.name: set(speaker.iterdir()) for speaker in split.iterdir()
+        }
+        for split in speech_folder.iterdir()
+    }
+    monkeypatch.chdir(speech_folder.parent)  # relative sources
+    made = make_mix_dataset(
+        speech_folder.name, tmp_path / "folder", num_mixtures=(0, 1, 1)
+    )
+    assert listed(made) == expected
+    lines = ["path,speaker,split"]
+    for split, speakers in expected.items():
+        for speaker, paths in speakers.items():
+            lines += [
+                f"{path.relative_to(speech_folder)},{speaker},{split}"
+                for path in paths
+            ]
+    (speech_folder / "list.csv").write_text("\n".join(lines))
+    try:
+        made = make_mix_dataset(
+            speech_folder / "list.csv",
+            tmp_path / "list",
+            num_mixtures=(1, 0, 0),
+        )
+    finally:
+        (speech_folder / "list.csv").unlink()
+    assert listed(made) == expected
+
+
+def test_speaker_codes_are_listed_as_speakers(speech_folder, tmp_path):
+    speech = tmp_path / "speech"
+    for path in speech_folder.rglob("talker*.*"):
+        _, _, name = path.relative_to(speech_folder).parts
+        speech.mkdir(exist_ok=True)
+        shutil.copy(
+            path, speech / name.removeprefix("talker").replace("_", "a")
+        )
+    made = make_mix_dataset(
+        speech,
+        tmp_path / "out",
+        num_mixtures=(0, 1, 1),
+        speaker_from="wsj0",
+    )
+    said = listed(made)
+    assert sorted(speaker for split in said.values() for speaker in split) == [
+        f"{number:02d}a" for number in range(1, 15)
+    ]
+
+
+def test_a_bad_split_that_is_left_out_is_told(speech_folder, tmp_path, caplog):
+    speech = shutil.copytree(speech_folder, tmp_path / "speech")
+    shutil.rmtree(speech / "train")
+    (speech / "train").mkdir()
+    made = make_mix_dataset(speech, tmp_path / "out", num_mixtures=(0, 1, 1))
+    assert listed(made).keys() == {"valid", "test"}
+    assert "speech.csv goes without tr" in caplog.text
+
+
+def test_a_lost_manifest_is_written_again(flat_speech, tmp_path):
+    keys = {"num_mixtures": (1, 1, 1), "seed": 2}
+    made = make_mix_dataset(flat_speech, tmp_path / "out", **keys)
+    before = contents(made)
+    (made / MANIFEST).unlink()
+    make_mix_dataset(flat_speech, tmp_path / "out", **keys)
+    assert contents(made) == before
+    # Of the speech that was moved, too.
+    moved = flat_speech.rename(tmp_path / "moved")
+    make_mix_dataset(moved, tmp_path / "out", **keys)
+    paths = [path for split in listed(made).values() for path in split.values()]
+    assert set.union(*paths) == set(moved.rglob("*.wav"))
+
+
+def test_metadata_lists_the_speech_it_names(flat_speech, tmp_path):
+    made = make_mix_dataset(
+        flat_speech, tmp_path / "out", num_mixtures=(4, 3, 3)
+    )
+    again = remake_mix_dataset(
+        made / "metadata.csv", flat_speech, tmp_path / "again"
+    )
+    ours, theirs = listed(again), listed(made)
+    for split in ("train", "valid", "test"):
+        assert ours[split].items() <= theirs[split].items()
+    named = {row["file"] for row in rows_of(made)}
+    paths = [path for split in ours.values() for path in split.values()]
+    assert set.union(*paths) == {flat_speech / name for name in named}
+
+
 # The same again
 
 
@@ -217,8 +370,8 @@ def test_one_seed_gives_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
         speech_folder, tmp_path, num_jobs=num_jobs, **SETTINGS
     )
     assert contents(again) == contents(made)
-    # Three signals of every mixture, the metadata and the settings.
-    assert len(contents(again)) == 3 * sum(COUNTS) + 2
+    # Three signals of every mixture, metadata, manifest and settings.
+    assert len(contents(again)) == 3 * sum(COUNTS) + 3
 
 
 def test_another_seed_gives_other_mixtures(speech_folder, tmp_path, made):
@@ -234,7 +387,7 @@ def test_metadata_makes_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
     again = remake_mix_dataset(
         made / "metadata.csv", moved, tmp_path / "out", num_jobs=num_jobs
     )
-    assert without_settings(contents(again)) == without_settings(contents(made))
+    assert mixtures_of(contents(again)) == mixtures_of(contents(made))
 
 
 def test_a_finished_data_set_is_left_alone(speech_folder, tmp_path):
@@ -378,10 +531,10 @@ def test_an_official_tree_is_not_written_over(speech_folder, tmp_path):
     "keys, message",
     [
         ({"num_mixtures": (0, 0, 0)}, "not all of them 0"),
-        ({"num_mixtures": (1, -1, 0)}, r"count is \[1, -1, 0\]"),
-        ({"num_mixtures": (1, 1)}, r"count is \[1, 1\]; give three"),
+        ({"num_mixtures": (1, -1, 0)}, r"num_mixtures is \[1, -1, 0\]"),
+        ({"num_mixtures": (1, 1)}, r"num_mixtures is \[1, 1\]; give three"),
         ({"seed": -1}, "seed is -1"),
-        ({"num_jobs": 0}, "jobs is 0"),
+        ({"num_jobs": 0}, "num_jobs is 0"),
         ({"num_spks": 5}, "valid: holds 4 speakers with 0.5 s"),
         ({"segment_s": 20}, "train: holds 0 speakers with 20 s of speech"),
         ({"level_range_db": (3, 1)}, r"level_range_db is \[3, 1\]"),
@@ -421,7 +574,8 @@ def test_a_bad_file_ends_in_one_line(speech_folder, tmp_path, num_jobs):
     speech = shutil.copytree(speech_folder, tmp_path / "speech")
     for path in (speech / "test").rglob("*.*"):
         soundfile.write(path, np.zeros(24000), 8000)
-    with pytest.raises(InputError, match="are all silent") as caught:
+    message = "3 of 4 speakers .*are all silent"
+    with pytest.raises(InputError, match=message) as caught:
         make_mix_dataset(
             speech, tmp_path / "out", num_jobs=num_jobs, **SETTINGS
         )
@@ -471,7 +625,7 @@ def test_command(speech_folder, tmp_path, made, capsys):
         made / "metadata.csv",
     )
     again = Path(capsys.readouterr().out.strip())
-    assert without_settings(contents(again)) == without_settings(contents(made))
+    assert mixtures_of(contents(again)) == mixtures_of(contents(made))
 
 
 def test_command_has_every_option(speech_folder, tmp_path):
@@ -488,6 +642,32 @@ def test_command_has_every_option(speech_folder, tmp_path):
         levels = {row["level_db"] for row in rows if row["mixture"] == name}
         assert len(levels) == 1
     assert {row["num_frames"] for row in rows} == {"4000"}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--levels 3 1", r"^--levels is \[3.0, 1.0\]; give two numbers"),
+        ("--length -1", "^--length is -1.0; give seconds above 0"),
+        ("--num-spks 1", "^--num-spks is 1; at least 2"),
+        ("--sample-rate 0", "^--sample-rate is 0; give Hz"),
+        ("--count 0 0 0", r"^--count is \[0, 0, 0\]"),
+        ("--seed -1", "^--seed is -1"),
+        ("--jobs 0", "^--jobs is 0"),
+        ("--num-spks 5", "a mixture of 5 speakers needs as many$"),
+    ],
+)
+def test_command_speaks_of_its_options(
+    speech_folder, tmp_path, options, message
+):
+    with pytest.raises(InputError, match=message):
+        run(speech_folder, tmp_path / "out", *options.split())
+
+
+def test_command_tells_of_file_names_with_codes(speech_folder, tmp_path):
+    flat = speech_folder / "test" / "talker11"
+    with pytest.raises(InputError, match="--speaker-from wsj0"):
+        run(flat, tmp_path / "out")
 
 
 def test_metadata_decides_the_rest(speech_folder, tmp_path, made):

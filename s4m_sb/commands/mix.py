@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from s4m_sb.errors import InputError
 
@@ -15,6 +16,16 @@ DRAWING = (
     "seed",
     "speaker_from",
 )
+# Options by the names that messages of the package give their values.
+OPTIONS = {
+    "num_spks": "--num-spks",
+    "sample_rate": "--sample-rate",
+    "segment_s": "--length",
+    "level_range_db": "--levels",
+    "num_mixtures": "--count",
+    "seed": "--seed",
+    "num_jobs": "--jobs",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         metavar=("TR", "CV", "TT"),
         help="mixtures for training, validation and test, 0 to leave one out "
-        "(default 2000 500 300)",
+        "(default 2000 500 300); dynamic mixing needs none for training, it "
+        "draws from the split train of the speech.csv beside metadata.csv",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="random seed (default 0)"
@@ -111,6 +123,16 @@ def run(arguments: argparse.Namespace) -> None:
     InputError
         If they, or the speech, are unusable.
     """
+    try:
+        print(_make(arguments))
+    except InputError as error:
+        name, is_, rest = str(error).partition(" is ")
+        if is_ and name in OPTIONS:
+            raise InputError(f"{OPTIONS[name]} is {rest}") from error
+        raise
+
+
+def _make(arguments: argparse.Namespace) -> Path:
     from s4m_sb.mix_dataset import (
         LEVEL_RANGE_DB,
         NUM_MIXTURES,
@@ -127,25 +149,23 @@ def run(arguments: argparse.Namespace) -> None:
         if given:
             names = ", ".join("--" + name.replace("_", "-") for name in given)
             raise InputError(f"--metadata decides {names}; leave it out")
-        folder = remake_mix_dataset(
+        return remake_mix_dataset(
             arguments.metadata,
             arguments.speech,
             arguments.output,
             num_jobs=arguments.jobs,
             progress=True,
         )
-    else:
-        folder = make_mix_dataset(
-            arguments.speech,
-            arguments.output,
-            num_spks=given.get("num_spks", 2),
-            sample_rate=given.get("sample_rate", 8000),
-            segment_s=given.get("length"),
-            level_range_db=tuple(given.get("levels", LEVEL_RANGE_DB)),
-            num_mixtures=tuple(given.get("count", NUM_MIXTURES)),
-            seed=given.get("seed", 0),
-            num_jobs=arguments.jobs,
-            speaker_from=given.get("speaker_from", "folder"),
-            progress=True,
-        )
-    print(folder)
+    return make_mix_dataset(
+        arguments.speech,
+        arguments.output,
+        num_spks=given.get("num_spks", 2),
+        sample_rate=given.get("sample_rate", 8000),
+        segment_s=given.get("length"),
+        level_range_db=tuple(given.get("levels", LEVEL_RANGE_DB)),
+        num_mixtures=tuple(given.get("count", NUM_MIXTURES)),
+        seed=given.get("seed", 0),
+        num_jobs=arguments.jobs,
+        speaker_from=given.get("speaker_from", "folder"),
+        progress=True,
+    )
