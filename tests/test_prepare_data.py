@@ -169,6 +169,8 @@ def first(root, kind):
     "break_it, keys, message",
     [
         (lambda r: None, {"num_spks": 1}, "num_spks is 1"),
+        (lambda r: None, {"splits": ()}, r"splits is \[\]; give some of tr"),
+        (lambda r: None, {"splits": ["dev"]}, r"splits is \['dev'\]"),
         (lambda r: None, {"version": "mid"}, "version is 'mid'"),
         (lambda r: None, {"version": "max"}, "missing .*max/tr/mix"),
         (
@@ -215,6 +217,41 @@ def test_every_mixture_must_have_the_rate(tmp_path):
     soundfile.write(last, np.ones(400), 16000)
     with pytest.raises(InputError, match=f"{last.name}: has 16000 Hz"):
         prepare_wsj0mix(tmp_path, tmp_path / "save")
+
+
+@pytest.mark.parametrize("kind", ["mix", "s1", "s2"])
+def test_every_source_must_be_as_long_as_its_mixture(tmp_path, kind):
+    root = write_tree(tmp_path / "wav8k" / "min")
+    last = sorted((root / "tr" / kind).iterdir())[-1]
+    soundfile.write(last, np.ones(399), 8000)
+    with pytest.raises(InputError) as caught:
+        prepare_wsj0mix(tmp_path, tmp_path / "save")
+    said = "s1/{}: has 400 samples, its mixture 399"
+    if kind != "mix":
+        said = kind + "/{}: has 399 samples, its mixture 400"
+    assert said.format(last.name) in str(caught.value)
+    assert not (tmp_path / "save").exists()
+
+
+def test_training_mixtures_may_be_missing(speech_folder, tmp_path):
+    make_mix_dataset(
+        speech_folder, tmp_path / "data", num_mixtures=(0, 3, 2), segment_s=0.5
+    )
+    with pytest.raises(InputError, match="missing .*tr/mix"):
+        prepare_wsj0mix(tmp_path / "data", tmp_path / "save")
+    for skip_prep in (False, True):
+        tables = prepare_wsj0mix(
+            tmp_path / "data",
+            tmp_path / "save",
+            splits=("cv", "tt"),
+            skip_prep=skip_prep,
+        )
+        assert {split: len(read(table)) for split, table in tables.items()} == {
+            "cv": 3,
+            "tt": 2,
+        }
+    with pytest.raises(InputError, match="skip_prep: missing .*wsj_tr.csv$"):
+        prepare_wsj0mix("absent", tmp_path / "save", skip_prep=True)
 
 
 def test_tables_can_be_kept(tmp_path):

@@ -8,6 +8,7 @@ folder ``2speakers`` (``3speakers``) above ``wav8k``.
 import csv
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def prepare_wsj0mix(
     sample_rate: int = 8000,
     version: str = "min",
     skip_prep: bool = False,
+    splits: Sequence[str] = SPLITS,
 ) -> dict[str, Path]:
     """Checks the data set and writes wsj_tr.csv, wsj_cv.csv and wsj_tt.csv.
 
@@ -52,6 +54,9 @@ def prepare_wsj0mix(
         ``"max"``: as the longest.
     skip_prep : bool
         Use the CSV files that are there.
+    splits : sequence of str
+        Which splits to list, of ``"tr"``, ``"cv"`` and ``"tt"``. Where
+        training draws its mixtures itself, ``tr`` need not be there.
 
     Returns
     -------
@@ -62,9 +67,14 @@ def prepare_wsj0mix(
     ------
     InputError
         If folders are missing, or files in them; if a sample rate is not
-        ``sample_rate``; if there are more sources than ``num_spks``.
+        ``sample_rate``; if a source is not as long as its mixture; if there
+        are more sources than ``num_spks``.
     """
-    tables = {split: Path(save_folder) / f"wsj_{split}.csv" for split in SPLITS}
+    if not splits or not set(splits) <= set(SPLITS):
+        raise InputError(
+            f"splits is {list(splits)}; give some of {', '.join(SPLITS)}"
+        )
+    tables = {split: Path(save_folder) / f"wsj_{split}.csv" for split in splits}
     if skip_prep:
         _check_there(list(tables.values()), "skip_prep")
         return tables
@@ -77,10 +87,10 @@ def prepare_wsj0mix(
     root = _root(Path(data_folder), num_spks, sample_rate) / version
     kinds = ["mix", *(f"s{number}" for number in range(1, num_spks + 1))]
     _check_there(
-        [root / split / kind for split in SPLITS for kind in kinds],
+        [root / split / kind for split in splits for kind in kinds],
         "data_folder",
     )
-    for split in SPLITS:
+    for split in splits:
         beyond = root / split / f"s{num_spks + 1}"
         if beyond.exists():
             raise InputError(
@@ -132,29 +142,33 @@ def _rows(
     for kind in kinds[1:]:
         _check_same(folder, names["mix"], kind, names[kind])
     in_order = sorted(names["mix"])
-    headers = {kind: audio_info(folder / kind / in_order[0]) for kind in kinds}
-    for kind in kinds:
-        path = folder / kind / in_order[0]
-        _check_header(path, headers[kind], sample_rate)
-        if headers[kind].num_frames != headers["mix"].num_frames:
-            raise InputError(
-                f"{path}: has {headers[kind].num_frames} samples, its mixture "
-                f"{headers['mix'].num_frames}"
-            )
-    paths = [folder / "mix" / name for name in in_order]
+    paths = [[folder / kind / name for kind in kinds] for name in in_order]
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        mixtures = list(pool.map(audio_info, paths))
-    rows = []
-    for path, header in zip(paths, mixtures, strict=True):
+        lengths = pool.map(lambda files: _length(files, sample_rate), paths)
+        return [
+            {
+                "ID": files[0].stem,
+                "duration": f"{num_frames / sample_rate:.6g}",
+            }
+            | {
+                f"{kind}_wav": str(path.absolute())
+                for kind, path in zip(kinds, files, strict=True)
+            }
+            for files, num_frames in zip(paths, lengths, strict=True)
+        ]
+
+
+def _length(files: list[Path], sample_rate: int) -> int:
+    """The length in samples that a mixture has in common with its sources."""
+    headers = [audio_info(path) for path in files]
+    for path, header in zip(files, headers, strict=True):
         _check_header(path, header, sample_rate)
-        row = {
-            "ID": path.stem,
-            "duration": f"{header.num_frames / sample_rate:.6g}",
-        }
-        for kind in kinds:
-            row[f"{kind}_wav"] = str((folder / kind / path.name).absolute())
-        rows.append(row)
-    return rows
+        if header.num_frames != headers[0].num_frames:
+            raise InputError(
+                f"{path}: has {header.num_frames} samples, its mixture "
+                f"{headers[0].num_frames}"
+            )
+    return headers[0].num_frames
 
 
 def _check_same(
