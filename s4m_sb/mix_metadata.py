@@ -58,6 +58,11 @@ def plan_rows(named: NamedPlan, root: Path) -> list[Row]:
         One row a piece; ``start`` and ``num_frames`` are samples at
         ``sample_rate``, ``level_db`` is the mean absolute amplitude in dB
         before the mixture was scaled to its peak.
+
+    Raises
+    ------
+    ValueError
+        If a source is not at recorded speed, for which there is no column.
     """
     rows = []
     for number, source in enumerate(named.plan.sources, start=1):
