@@ -11,6 +11,7 @@ Above this file: `recipes/*/separation/train.py`. Below it: `separate.py`,
 
 import inspect
 import os
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from speechbrain.core import rm_vector_weight_decay
 from speechbrain.utils.distributed import get_rank, if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
+import s4m_sb
 from s4m_sb import metrics
 from s4m_sb.augment import random_segment, random_shift
 from s4m_sb.checkpoints import set_aside_interrupted
@@ -323,11 +325,6 @@ class SeparationBrain(sb.Brain):
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
-            # Recovery comes next, and the optimizer is what is saved last.
-            run_on_main(
-                set_aside_interrupted,
-                args=[self.checkpointer.checkpoints_dir, "optimizer.ckpt"],
-            )
 
     def optimizers_step(self) -> None:
         """One update, with the norm of all gradients clipped together.
@@ -354,6 +351,47 @@ class SeparationBrain(sb.Brain):
         return getattr(self.hparams, "lr_scheduler", None)
 
     # -------------------------------------------------------------- stages
+
+    def on_fit_start(self) -> None:
+        """Prepares training, and goes on from the last whole checkpoint."""
+        self._set_aside_interrupted()
+        super().on_fit_start()
+
+    def on_evaluate_start(
+        self, max_key: str | None = None, min_key: str | None = None
+    ) -> None:
+        """Loads the best checkpoint.
+
+        Arguments
+        ---------
+        max_key, min_key : str, optional
+            The score by which it is the best.
+
+        Raises
+        ------
+        InputError
+            If there is none, so that nothing untrained is evaluated.
+        """
+        if self.checkpointer is not None:
+            self._set_aside_interrupted()
+            found = self.checkpointer.find_checkpoint(
+                max_key=max_key, min_key=min_key
+            )
+            if found is None:
+                raise InputError(
+                    f"{self.checkpointer.checkpoints_dir}: has no validated "
+                    "checkpoint to evaluate; train first, or name a "
+                    "pretrained_model"
+                )
+        super().on_evaluate_start(max_key, min_key)
+
+    def _set_aside_interrupted(self) -> None:
+        if self.checkpointer is not None:
+            run_on_main(
+                set_aside_interrupted,
+                # The optimizer is what is saved last.
+                args=[self.checkpointer.checkpoints_dir, "optimizer.ckpt"],
+            )
 
     def make_dataloader(
         self,
@@ -404,8 +442,8 @@ class SeparationBrain(sb.Brain):
             if hasattr(self._train_set, "set_epoch"):
                 self._train_set.set_epoch(epoch)
             if hasattr(self.hparams, "seed"):
-                # Augmentation differs between ranks, and that of an epoch
-                # does not depend on whether training was interrupted before.
+                # Augmentation differs between ranks; that of an epoch is the
+                # same whether or not training stopped before it.
                 seeds = [self.hparams.seed, epoch or 0, get_rank() or 0]
                 sequence = np.random.SeedSequence(seeds)
                 torch.manual_seed(int(sequence.generate_state(1)[0]))
@@ -440,16 +478,17 @@ class SeparationBrain(sb.Brain):
         with torch.no_grad(), self.evaluation_ctx:
             separated = self.compute_forward(batch, stage)
             losses = self._losses(separated).detach().cpu()
-        self._losses_of_items.append(losses)
         estimate, target, mixture, lengths = separated
         same = mixture.unsqueeze(-1).expand_as(target)
-        baseline = metrics.pit_si_snr_loss(
-            target=target, estimate=same, lengths=lengths
-        )
-        self._improvements.append(baseline.cpu() - losses)
+        baseline = metrics.si_snr(
+            estimate=same, target=target, lengths=lengths
+        ).cpu()  # [B, S], NaN for silent targets
+        losses = losses.masked_fill(baseline.isnan().all(1), torch.nan)
+        self._losses_of_items.append(losses)
+        self._improvements.append(-losses - baseline.nanmean(1))
         if stage == sb.Stage.TEST and if_main_process():
             self._evaluation.add(batch.id, estimate, target, mixture, lengths)
-        return losses.mean()
+        return losses.nanmean()
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
@@ -466,12 +505,12 @@ class SeparationBrain(sb.Brain):
             The epoch; None for TEST.
         """
         if stage == sb.Stage.TRAIN:
-            self._train_stats = {"si-snr": stage_loss}
+            self._train_stats = {"loss": stage_loss}
             return
-        # Means over the items, whatever the size of the last batch.
+        # Means over the items that are not silent, whatever the batches.
         stats = {
-            "si-snr": float(torch.cat(self._losses_of_items).mean()),
-            "si-snr_i": float(torch.cat(self._improvements).mean()),
+            "loss": float(torch.cat(self._losses_of_items).nanmean()),
+            "si-snr_i": float(torch.cat(self._improvements).nanmean()),
         }
         if stage == sb.Stage.VALID and epoch is not None:
             self._log(
@@ -481,12 +520,13 @@ class SeparationBrain(sb.Brain):
             )
             if self._scheduler is not None:
                 after_epoch(
-                    self._scheduler, self.optimizer, epoch, stats["si-snr"]
+                    self._scheduler, self.optimizer, epoch, stats["loss"]
                 )
                 limit_rates(self.optimizer)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
-                    meta={"si-snr": stats["si-snr"], "epoch": epoch},
+                    # SpeechBrain's recipes call the loss so.
+                    meta={"si-snr": stats["loss"], "epoch": epoch},
                     min_keys=["si-snr"],
                 )
         elif stage == sb.Stage.TEST:
@@ -502,10 +542,17 @@ class SeparationBrain(sb.Brain):
             {
                 "num_spks": self.hparams.num_spks,
                 "epoch": loaded,
-                "seed": getattr(self.hparams, "seed", None),
+                **{
+                    key: getattr(self.hparams, key, None)
+                    for key in ("seed", "data_folder", "dynamic_mixing")
+                },
+                "command": " ".join(sys.argv),
+                "device": str(self.device),
+                "precision": self.eval_precision,
                 "num_parameters": sum(
                     p.numel() for p in self.modules.parameters()
                 ),
+                "s4m_sb": s4m_sb.__version__,
                 "torch": torch.__version__,
                 "speechbrain": sb.__version__,
             }

@@ -17,6 +17,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
+from s4m_sb.checkpoints import is_whole
 from s4m_sb.errors import InputError
 from s4m_sb.model_card import model_card
 from s4m_sb.model_yaml import MODULES, NUMBERS, model_yaml
@@ -125,6 +126,12 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
         If no checkpoint has been validated.
     """
     folder = Path(results_dir) / "save"
+    for path in folder.glob("CKPT*"):
+        if not is_whole(path):
+            raise InputError(
+                f"{path}: has not been written to its end; wait if a training "
+                "is running, else start it again or remove this folder"
+            )
     if folder.is_dir():
         found = Checkpointer(folder).find_checkpoint(min_key=SCORE)
         if found is not None:
@@ -182,7 +189,7 @@ def _copy_parameters(
 def _results(
     results_dir: Path, checkpoint: Checkpoint
 ) -> dict[str, float | str]:
-    """The validation score, and what ``summary.json`` holds."""
+    """The validation score, and what ``summary.json`` says of it."""
     results: dict[str, float | str] = {}
     if SCORE in checkpoint.meta:
         results["valid SI-SNR (dB)"] = -float(checkpoint.meta[SCORE])
@@ -194,7 +201,9 @@ def _results(
             content = json.loads(summary.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{summary}: is no JSON ({error})") from error
-        results |= _flat(content)
+        # Of another checkpoint, if training went on after the evaluation.
+        if content.get("epoch") == checkpoint.meta.get("epoch"):
+            results |= _flat(content)
     return results
 
 

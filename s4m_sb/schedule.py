@@ -94,7 +94,8 @@ def after_epoch(
     if names == ["optim_list", "current_epoch", "current_loss"]:
         _, new_lr = scheduler([optimizer], epoch, valid_loss)
     elif names == ["metric_value"]:
-        _, new_lr = scheduler(valid_loss)
+        # It compares ratios, which a loss in dB below 0 turns round.
+        _, new_lr = scheduler(10 ** (valid_loss / 10))
     elif names == ["current_epoch"]:
         _, new_lr = scheduler(epoch)
     else:

@@ -73,7 +73,7 @@ def train(yaml, output_folder, **options):
 def train_losses(output_folder):
     """The training loss of each epoch in the log."""
     log = (Path(output_folder) / "train_log.txt").read_text()
-    return [float(x) for x in re.findall(r"train si-snr: (\S+)", log)]
+    return [float(x) for x in re.findall(r"train loss: (\S+)", log)]
 
 
 def load_train():

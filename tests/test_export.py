@@ -222,6 +222,7 @@ def test_force_replaces_nothing_but_a_model_folder(tmp_path, target):
 def test_the_card_says_what_is_known(tmp_path):
     train(tmp_path / "run")
     summary = {
+        "epoch": 1,
         "si-snr_i": 9.514,
         "num_items": 300,
         "about": {"hardware": "2 cores", "seed": 1},
@@ -269,3 +270,20 @@ def test_the_card_may_be_ones_own_and_a_licence_may_be_a_sentence(tmp_path):
     with pytest.raises(InputError, match="nosuch.md: no such file"):
         export_model(tmp_path / "run", tmp_path / "c", card="nosuch.md")
     assert not Path(tmp_path / "c").exists()
+
+
+def test_the_card_leaves_out_results_of_another_checkpoint(tmp_path):
+    train(tmp_path / "run")  # its best checkpoint is that of epoch 1
+    (tmp_path / "run" / "summary.json").write_text('{"epoch": 2, "sdr": 9.5}')
+    out_dir = export_model(tmp_path / "run", tmp_path / "my-model")
+    assert "sdr" not in (out_dir / "README.md").read_text()
+
+
+def test_a_checkpoint_that_is_being_written_is_named(tmp_path):
+    train(tmp_path / "run")
+    half = tmp_path / "run" / "save" / "CKPT+half"
+    half.mkdir()
+    (half / "CKPT.yaml").touch()
+    with pytest.raises(InputError, match="CKPT.half: has not been written"):
+        export_model(tmp_path / "run", tmp_path / "my-model")
+    assert half.exists()

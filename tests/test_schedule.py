@@ -153,3 +153,12 @@ def test_plateau_halves_when_the_loss_stays():
 def test_others_are_refused(scheduler):
     with pytest.raises(InputError, match="lr_scheduler"):
         check_scheduler(scheduler)
+
+
+@pytest.mark.parametrize("losses, halved", [((-5, -9), 0), ((-9, -5), 1)])
+def test_newbob_halves_when_a_loss_below_zero_rises(losses, halved):
+    scheduler = schedulers.NewBobScheduler(LR, annealing_factor=0.5)
+    optimizer = optimizer_of_two_groups()
+    for epoch, loss in enumerate(losses, start=1):
+        after_epoch(scheduler, optimizer, epoch, loss)
+    assert optimizer.param_groups[0]["lr"] == LR * 0.5**halved

@@ -25,6 +25,7 @@ from speechbrain.utils.distributed import (
 
 from s4m_sb.audio import read_audio
 from s4m_sb.brain import SeparationBrain
+from s4m_sb.checkpoints import check_same_run
 from s4m_sb.dynamic_mixing import DynamicMixing
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.hparams import load_hparams
@@ -80,6 +81,9 @@ def main(argv):
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     hparams = load_hparams(hparams_file, overrides)
     ddp_init_group(run_opts)
+    run_on_main(
+        check_same_run, args=[hparams["output_folder"], hparams_file, overrides]
+    )
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -110,15 +114,18 @@ def main(argv):
         run_on_main(hparams["pretrained_separator"].collect_files)
         hparams["pretrained_separator"].load_collected()
 
+    checkpointer = hparams["checkpointer"]
     if hparams.get("pretrained_model") is not None:
         load_pretrained(hparams["pretrained_model"], hparams["modules"])
+        if run_opts["test_only"]:
+            checkpointer = None  # that model is evaluated, no other
 
     brain = SeparationBrain(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
         hparams=hparams,
         run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
+        checkpointer=checkpointer,
     )
     loader_opts = hparams["dataloader_opts"]
     valid_opts = hparams.get("valid_dataloader_opts", loader_opts)
