@@ -93,6 +93,10 @@ def main(argv):
     if device == "cpu" and hparams.get("precision") == "fp16":
         hparams["precision"] = "bf16"  # there is no fp16 on CPUs
 
+    train_is_listed = (
+        not hparams["dynamic_mixing"]
+        or "num_mixtures" not in hparams.get("dynamic_mixing_opts", {})
+    )
     if not hparams["skip_prep"]:
         run_on_main(
             prepare_wsj0mix,
@@ -102,13 +106,16 @@ def main(argv):
                 "num_spks": hparams["num_spks"],
                 "sample_rate": hparams["sample_rate"],
                 "version": hparams.get("version", "min"),
+                "splits": ["tr", "cv", "tt"][0 if train_is_listed else 1 :],
             },
         )
     valid_data = dataio_prep(hparams, hparams["valid_data"])
     test_data = dataio_prep(hparams, hparams["test_data"])
-    train_data = dataio_prep(hparams, hparams["train_data"])
+    if train_is_listed:
+        train_data = dataio_prep(hparams, hparams["train_data"])
     if hparams["dynamic_mixing"]:
-        train_data = dynamic_mixing_prep(hparams, len(train_data))
+        num_mixtures = len(train_data) if train_is_listed else None
+        train_data = dynamic_mixing_prep(hparams, num_mixtures)
 
     if "pretrained_separator" in hparams:
         run_on_main(hparams["pretrained_separator"].collect_files)
