@@ -34,6 +34,11 @@ class DepthwiseConv(nn.Module):
     ------
     InputError
         If ``kernel_size`` is even, or below 1.
+
+    Example
+    -------
+    >>> DepthwiseConv(8, kernel_size=5, stride=2)(torch.randn(2, 9, 8)).shape
+    torch.Size([2, 5, 8])
     """
 
     def __init__(

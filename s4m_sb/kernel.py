@@ -198,6 +198,11 @@ class SSMKernel(nn.Module):
         -------
         torch.Tensor
             ``[directions, H, L]``.
+
+        Raises
+        ------
+        InputError
+            If ``length`` is below 1.
         """
         if length < 1:
             raise InputError(f"length must be at least 1, got {length}")

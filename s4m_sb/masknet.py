@@ -139,13 +139,13 @@ class S4MMaskNet(nn.Module):
         stride = self.block.coarsest_stride
         padding = -L % stride
         x = features.transpose(1, 2)  # [B, L, F]
-        valid, masks = None, None
+        valid, frame_masks = None, None
         if num_frames is not None:
             valid = _frame_mask(num_frames, L, x.dtype)
             # Zero times NaN is NaN: what is behind the end is replaced.
             x = x.masked_fill(valid == 0, 0.0)
             coarse = -(-num_frames // stride)  # frames of the coarsest scale
-            masks = [
+            frame_masks = [
                 _frame_mask(coarse * (stride >> k), (L + padding) >> k, x.dtype)
                 for k in range(self.block.num_scales)
             ]
@@ -155,9 +155,9 @@ class S4MMaskNet(nn.Module):
         mixture = F.pad(x, (0, 0, 0, padding))  # [B, L + padding, d_model]
 
         spectra = self.block.spectra(L + padding)
-        x = self._repeat(mixture, None, spectra, masks)
+        x = self._repeat(mixture, None, spectra, frame_masks)
         for _ in range(self.num_repeats - 1):
-            x = self._repeat(mixture, x, spectra, masks)
+            x = self._repeat(mixture, x, spectra, frame_masks)
 
         x = self.output(self.output_act(x[:, :L]))  # [B, L, S·F]
         x = F.relu(x).unflatten(-1, (self.num_spks, -1))
@@ -168,7 +168,7 @@ class S4MMaskNet(nn.Module):
         mixture: torch.Tensor,
         x: torch.Tensor | None,
         spectra: list[torch.Tensor],
-        masks: list[torch.Tensor] | None,
+        frame_masks: list[torch.Tensor] | None,
     ) -> torch.Tensor:
         if self.checkpoint_repeats and torch.is_grad_enabled():
             return checkpoint(
@@ -176,22 +176,22 @@ class S4MMaskNet(nn.Module):
                 mixture,
                 x,
                 spectra,
-                masks,
+                frame_masks,
                 use_reentrant=False,
                 preserve_rng_state=False,  # nothing in a repeat is random
             )
-        return self._apply_block(mixture, x, spectra, masks)
+        return self._apply_block(mixture, x, spectra, frame_masks)
 
     def _apply_block(
         self,
         mixture: torch.Tensor,
         x: torch.Tensor | None,
         spectra: list[torch.Tensor],
-        masks: list[torch.Tensor] | None,
+        frame_masks: list[torch.Tensor] | None,
     ) -> torch.Tensor:
         if x is None:
-            return self.block(mixture, spectra, masks)
-        return self.block(self.rejoin(mixture + x), spectra, masks)
+            return self.block(mixture, spectra, frame_masks)
+        return self.block(self.rejoin(mixture + x), spectra, frame_masks)
 
 
 class Rejoin(nn.Module):
@@ -201,6 +201,11 @@ class Rejoin(nn.Module):
     ---------
     d_model : int
         Number of channels.
+
+    Example
+    -------
+    >>> Rejoin(8)(torch.randn(2, 100, 8)).shape
+    torch.Size([2, 100, 8])
     """
 
     def __init__(self, d_model: int):

@@ -124,6 +124,12 @@ class Fusion(nn.Module):
         Number of channels C.
     kernel_size : int
         Taps of the three depthwise convolutions, odd.
+
+    Example
+    -------
+    >>> local, coarse = torch.randn(2, 40, 8), torch.randn(2, 10, 8)
+    >>> Fusion(8, kernel_size=5)(local, None, coarse, None).shape
+    torch.Size([2, 40, 8])
     """
 
     def __init__(self, num_channels: int, kernel_size: int):

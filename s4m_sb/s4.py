@@ -271,7 +271,15 @@ class S4Layer(nn.Module):
 class S4Block(nn.Module):
     """Pre-norm residual block around `S4Layer`: x + S4(LayerNorm(x)).
 
-    See `S4Layer` for the arguments; shapes ``[B, L, H]``.
+    Arguments
+    ---------
+    d_model, d_state, bidirectional, kernel
+        See `S4Layer`.
+
+    Example
+    -------
+    >>> S4Block(8)(torch.randn(2, 100, 8)).shape
+    torch.Size([2, 100, 8])
     """
 
     def __init__(
@@ -327,6 +335,11 @@ class FeedForwardBlock(nn.Module):
     ------
     InputError
         If ``expand`` is below 1.
+
+    Example
+    -------
+    >>> FeedForwardBlock(8, expand=2)(torch.randn(2, 100, 8)).shape
+    torch.Size([2, 100, 8])
     """
 
     def __init__(self, d_model: int, expand: int = 2):

@@ -106,7 +106,7 @@ def test_speechbrains_recipe_finds_its_keys(name):
 
 @pytest.mark.parametrize(
     "name, millions",
-    [("s4m-tiny.yaml", 1.84), ("s4m.yaml", 3.59), ("s4m-small.yaml", 0.32)],
+    [("s4m-tiny.yaml", 1.84), ("s4m.yaml", 3.59), ("s4m-cpu.yaml", 0.32)],
 )
 def test_the_networks_have_the_stated_size(name, millions):
     text = (HPARAMS / name).read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_the_networks_have_the_stated_size(name, millions):
 
 
 def test_all_yamls_are_tested():
-    assert YAMLS == ["s4m-small.yaml", "s4m-tiny.yaml", "s4m.yaml"]
+    assert YAMLS == ["s4m-cpu.yaml", "s4m-tiny.yaml", "s4m.yaml"]
 
 
 def test_the_two_sizes_differ_where_they_say():
@@ -367,7 +367,7 @@ def test_dynamic_mixing_of_three_speakers(speech_folder, tmp_path):
         segment_s=0.5,
     )
     train(
-        "hparams/s4m-small.yaml",
+        "hparams/s4m-cpu.yaml",
         tmp_path / "run",
         **TINY
         | {
@@ -397,7 +397,7 @@ def test_real_speech(mini_speech, tmp_path):
         manifest, tmp_path / "data", num_mixtures=(2, 2, 2), segment_s=1.0
     )
     train(
-        "hparams/s4m-small.yaml",
+        "hparams/s4m-cpu.yaml",
         tmp_path / "run",
         **TINY
         | {

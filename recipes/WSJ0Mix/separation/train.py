@@ -93,9 +93,9 @@ def main(argv):
     if device == "cpu" and hparams.get("precision") == "fp16":
         hparams["precision"] = "bf16"  # there is no fp16 on CPUs
 
-    train_is_listed = (
-        not hparams["dynamic_mixing"]
-        or "num_mixtures" not in hparams.get("dynamic_mixing_opts", {})
+    dm_opts = hparams.get("dynamic_mixing_opts", {})
+    train_is_listed = not hparams["dynamic_mixing"] or (
+        "num_mixtures" not in dm_opts
     )
     if not hparams["skip_prep"]:
         run_on_main(
