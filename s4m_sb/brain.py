@@ -97,6 +97,10 @@ class SeparationBrain(sb.Brain):
             getattr(self.hparams, "test_metrics", DEFAULT_METRICS)
         )
         check_metrics(self._test_metrics)  # now, not when training has ended
+        if getattr(self.hparams, "seed", 0) < 0:
+            raise InputError(
+                f"seed must be at least 0, got {self.hparams.seed}"
+            )
         if self._scheduler is not None:
             check_scheduler(self._scheduler)
         self._loggers = [self.hparams.train_logger]

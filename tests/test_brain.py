@@ -736,3 +736,8 @@ def test_it_learns(tmp_path, num_spks):
     brain.modules.train()
     losses = [float(brain.fit_batch(PaddedBatch([item]))) for _ in range(12)]
     assert losses[-1] < losses[0] - 10
+
+
+def test_a_seed_below_zero_is_named(tmp_path):
+    with pytest.raises(InputError, match="seed must be at least 0, got -1"):
+        make_brain(tmp_path, seed=-1)
