@@ -93,29 +93,21 @@ def main(argv):
     if device == "cpu" and hparams.get("precision") == "fp16":
         hparams["precision"] = "bf16"  # there is no fp16 on CPUs
 
-    dm_opts = hparams.get("dynamic_mixing_opts", {})
-    train_is_listed = not hparams["dynamic_mixing"] or (
-        "num_mixtures" not in dm_opts
-    )
+    opts = hparams.get("dynamic_mixing_opts", {})
+    uses_tr = not (hparams["dynamic_mixing"] and "num_mixtures" in opts)
     if not hparams["skip_prep"]:
-        run_on_main(
-            prepare_wsj0mix,
-            kwargs={
-                "data_folder": hparams["data_folder"],
-                "save_folder": hparams["save_folder"],
-                "num_spks": hparams["num_spks"],
-                "sample_rate": hparams["sample_rate"],
-                "version": hparams.get("version", "min"),
-                "splits": ["tr", "cv", "tt"][0 if train_is_listed else 1 :],
-            },
-        )
+        keys = ("data_folder", "save_folder", "num_spks", "sample_rate")
+        kwargs = {key: hparams[key] for key in keys}
+        kwargs["version"] = hparams.get("version", "min")
+        kwargs["splits"] = ["tr", "cv", "tt"] if uses_tr else ["cv", "tt"]
+        run_on_main(prepare_wsj0mix, kwargs=kwargs)
     valid_data = dataio_prep(hparams, hparams["valid_data"])
     test_data = dataio_prep(hparams, hparams["test_data"])
-    if train_is_listed:
+    train_data = []
+    if uses_tr:
         train_data = dataio_prep(hparams, hparams["train_data"])
     if hparams["dynamic_mixing"]:
-        num_mixtures = len(train_data) if train_is_listed else None
-        train_data = dynamic_mixing_prep(hparams, num_mixtures)
+        train_data = dynamic_mixing_prep(hparams, len(train_data))
 
     if "pretrained_separator" in hparams:
         run_on_main(hparams["pretrained_separator"].collect_files)
