@@ -4,9 +4,68 @@ Random numbers come from PyTorch's own generator of the CPU, as they do in
 SpeechBrain's augmentations, so that one seed governs all of them.
 """
 
+from collections.abc import Callable
+
 import torch
 
 from s4m_sb.errors import InputError
+
+
+def change_speed(
+    target: torch.Tensor,
+    speed_perturb: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Changes the speed of each source; relative lengths stay as they are.
+
+    Arguments
+    ---------
+    target : torch.Tensor
+        Sources, ``[B, T, S]``.
+    speed_perturb : callable
+        ``[B, T] -> [B, T']``, drawing a speed at every call, such as
+        SpeechBrain's ``SpeedPerturb``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[B, T', S]``, as long as the fastest source.
+    """
+    sources = [speed_perturb(s.contiguous()) for s in target.unbind(-1)]
+    shortest = min(source.shape[-1] for source in sources)
+    return torch.stack([s[:, :shortest] for s in sources], dim=-1)
+
+
+def remix(
+    target: torch.Tensor, mixture: torch.Tensor, changed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Puts changed sources in place of the old ones in a mixture.
+
+    Arguments
+    ---------
+    target : torch.Tensor
+        Sources as they are in the mixture, ``[B, T, S]``.
+    mixture : torch.Tensor
+        ``[B, T]``.
+    changed : torch.Tensor
+        What the sources became, ``[B, T', S]``.
+
+    Returns
+    -------
+    torch.Tensor
+        The changed sources, ``[B, min(T, T'), S]``.
+    torch.Tensor
+        Their sum with whatever else was in the mixture.
+
+    Example
+    -------
+    >>> target, noise = torch.ones(1, 3, 2), torch.full((1, 3), 0.5)
+    >>> remix(target, target.sum(-1) + noise, 2 * target)[1]
+    tensor([[4.5000, 4.5000, 4.5000]])
+    """
+    rest = mixture - target.sum(-1)
+    T = min(rest.shape[1], changed.shape[1])
+    changed = changed[:, :T]
+    return changed, changed.sum(-1) + rest[:, :T]
 
 
 def random_shift(

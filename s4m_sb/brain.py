@@ -23,7 +23,7 @@ from speechbrain.utils.logger import get_logger
 
 import s4m_sb
 from s4m_sb import metrics
-from s4m_sb.augment import random_segment, random_shift
+from s4m_sb.augment import change_speed, random_segment, random_shift, remix
 from s4m_sb.checkpoints import set_aside_interrupted
 from s4m_sb.errors import InputError
 from s4m_sb.evaluation import Evaluation, check_metrics
@@ -185,9 +185,8 @@ class SeparationBrain(sb.Brain):
             Relative lengths, ``[B]``.
         """
         if getattr(self.hparams, "use_speedperturb", False):
-            target, mixture = self._remixed(
-                target, mixture, self._change_speed(target)
-            )
+            changed = change_speed(target, self.hparams.speed_perturb)
+            target, mixture = remix(target, mixture, changed)
         if getattr(self.hparams, "use_rand_shift", False):
             shifted = random_shift(
                 target,
@@ -195,7 +194,7 @@ class SeparationBrain(sb.Brain):
                 self.hparams.min_shift,
                 self.hparams.max_shift,
             )
-            target, mixture = self._remixed(target, mixture, shifted)
+            target, mixture = remix(target, mixture, shifted)
         if getattr(self.hparams, "use_wavedrop", False):
             mixture = self.hparams.drop_chunk(mixture, lengths)
             mixture = self.hparams.drop_freq(mixture)
@@ -209,25 +208,6 @@ class SeparationBrain(sb.Brain):
             lengths = samples / signals.shape[1]
             mixture, target = signals[..., 0], signals[..., 1:]
         return mixture, target, lengths
-
-    def _change_speed(self, target: torch.Tensor) -> torch.Tensor:
-        """Resamples each source; relative lengths stay as they are."""
-        sources = [
-            self.hparams.speed_perturb(source.contiguous())
-            for source in target.unbind(-1)
-        ]
-        shortest = min(source.shape[-1] for source in sources)
-        return torch.stack([s[:, :shortest] for s in sources], dim=-1)
-
-    @staticmethod
-    def _remixed(
-        target: torch.Tensor, mixture: torch.Tensor, changed: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The changed targets, and a mixture with whatever else was in it."""
-        rest = mixture - target.sum(-1)
-        T = min(rest.shape[1], changed.shape[1])
-        changed = changed[:, :T]
-        return changed, changed.sum(-1) + rest[:, :T]
 
     # --------------------------------------------------------------- loss
 

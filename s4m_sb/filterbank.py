@@ -14,7 +14,36 @@ from torch import nn
 from s4m_sb.errors import InputError
 
 
-class Encoder(nn.Module):
+class _Filterbank(nn.Module):
+    """The filters of an encoder or a decoder."""
+
+    def __init__(
+        self, num_filters: int = 9, kernel_size: int = 16, stride: int = 4
+    ):
+        super().__init__()
+        for name, value in (
+            ("num_filters", num_filters),
+            ("kernel_size", kernel_size),
+            ("stride", stride),
+        ):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if stride > kernel_size:
+            raise InputError(
+                f"stride must be at most kernel_size = {kernel_size}, "
+                f"got {stride}"
+            )
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(num_filters, 1, kernel_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws fresh filters (Glorot uniform)."""
+        nn.init.xavier_uniform_(self.weight)
+
+
+class Encoder(_Filterbank):
     """Strided convolution without bias or activation, as in the paper.
 
     Arguments
@@ -38,20 +67,6 @@ class Encoder(nn.Module):
     ... ).shape
     torch.Size([2, 9, 253])
     """
-
-    def __init__(
-        self, num_filters: int = 9, kernel_size: int = 16, stride: int = 4
-    ):
-        super().__init__()
-        _check_sizes(num_filters, kernel_size, stride)
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.weight = nn.Parameter(torch.empty(num_filters, 1, kernel_size))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws fresh filters (Glorot uniform)."""
-        nn.init.xavier_uniform_(self.weight)
 
     def num_frames(self, num_samples):
         """Frames that see any of the first ``num_samples`` samples.
@@ -100,7 +115,7 @@ class Encoder(nn.Module):
         return F.conv1d(mixture.unsqueeze(1), self.weight, stride=self.stride)
 
 
-class Decoder(nn.Module):
+class Decoder(_Filterbank):
     """Transposed convolution without bias, one source at a time.
 
     Arguments
@@ -121,20 +136,6 @@ class Decoder(nn.Module):
     torch.Size([2, 1012])
     """
 
-    def __init__(
-        self, num_filters: int = 9, kernel_size: int = 16, stride: int = 4
-    ):
-        super().__init__()
-        _check_sizes(num_filters, kernel_size, stride)
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.weight = nn.Parameter(torch.empty(num_filters, 1, kernel_size))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws fresh filters (Glorot uniform)."""
-        nn.init.xavier_uniform_(self.weight)
-
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Decodes features.
 
@@ -151,17 +152,3 @@ class Decoder(nn.Module):
         """
         y = F.conv_transpose1d(features, self.weight, stride=self.stride)
         return y[:, 0, self.kernel_size - self.stride :]
-
-
-def _check_sizes(num_filters: int, kernel_size: int, stride: int) -> None:
-    for name, value in (
-        ("num_filters", num_filters),
-        ("kernel_size", kernel_size),
-        ("stride", stride),
-    ):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    if stride > kernel_size:
-        raise InputError(
-            f"stride must be at most kernel_size = {kernel_size}, got {stride}"
-        )
