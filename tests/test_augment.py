@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s4m_sb.augment import random_segment, random_shift
+from s4m_sb.augment import change_speed, random_segment, random_shift, remix
 from s4m_sb.errors import InputError
 
 B, T, S = 6, 50, 2
@@ -97,3 +97,21 @@ def test_one_seed_governs_both(targets):
     first, again = draw(), draw()
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
+
+
+def test_each_source_has_its_own_speed_and_all_one_length():
+    target = torch.randn(2, 100, 2)
+    lengths = iter((90, 110))
+    changed = change_speed(target, lambda x: x.new_ones(2, next(lengths)))
+    assert changed.shape == (2, 90, 2)
+
+
+def test_a_remixed_mixture_is_the_sum_of_its_parts():
+    target, noise = torch.randn(2, 100, 3), torch.randn(2, 100)
+    changed = torch.randn(2, 80, 3)
+    kept, mixture = remix(target, target.sum(-1) + noise, changed)
+    assert torch.equal(kept, changed)
+    # float32, five terms of about 1
+    torch.testing.assert_close(
+        mixture, changed.sum(-1) + noise[:, :80], atol=1e-6, rtol=0
+    )

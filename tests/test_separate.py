@@ -261,3 +261,29 @@ def test_items_come_out_as_alone_beside_speechbrains_filterbank():
             rtol=0,  # float32
         )
     assert together.isfinite().all()  # 7 samples are less than a window
+
+
+def test_evaluation_does_not_wait_for_other_ranks(tmp_path, monkeypatch):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        parts = (Encoder(16, 16, 8), S4MMaskNet(2, 16, 8, 8, num_repeats=1))
+        parts = [*parts, Decoder(16, 16, 8)]
+        wrapped = [torch.nn.parallel.DistributedDataParallel(p) for p in parts]
+        mixture = torch.randn(1, 300)
+        called = []
+        forward = torch.nn.parallel.DistributedDataParallel.forward
+        monkeypatch.setattr(
+            torch.nn.parallel.DistributedDataParallel,
+            "forward",
+            lambda self, *x: called.append(self) or forward(self, *x),
+        )
+        trained = separate(mixture, None, *wrapped)
+        assert called == wrapped  # so that gradients are averaged
+        with torch.no_grad():
+            evaluated = separate(mixture, None, *wrapped)
+        assert called == wrapped
+        assert torch.equal(trained, evaluated)
+    finally:
+        torch.distributed.destroy_process_group()
