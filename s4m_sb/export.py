@@ -18,7 +18,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
 from s4m_sb.checkpoints import is_whole
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 from s4m_sb.model_card import model_card
 from s4m_sb.model_yaml import MODULES, NUMBERS, model_yaml
 from s4m_sb.parameters import load_parameters
@@ -170,7 +170,7 @@ def _load(text: str, name: str | os.PathLike) -> dict:
     try:
         return load_hyperpyyaml(text)
     except Exception as error:  # it runs what the YAML names
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{name}: {reason}") from error
 
 

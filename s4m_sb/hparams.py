@@ -5,7 +5,7 @@ from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 
 
 def load_hparams(
@@ -61,7 +61,7 @@ def load_hparams(
 
 def _reason(error: Exception) -> str:
     if not isinstance(error, (KeyError, TypeError)):
-        return " ".join(str(error).split())
+        return one_line(error)
     # Here HyperPyYAML lists every key, and PyTorch every signature.
     heads = [str(argument).split("\n")[0] for argument in error.args]
     return ": ".join(heads).split(" in: [")[0]

@@ -15,7 +15,7 @@ from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 
 from s4m_sb.audio import read_audio
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 from s4m_sb.hparams import load_hparams
 from s4m_sb.lengths import num_samples, sample_mask
 from s4m_sb.parameters import load_parameters
@@ -321,7 +321,7 @@ def load_pretrained(
         try:
             modules[name].load_state_dict(model.mods[name].state_dict())
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(
                 f"pretrained_model: the {name} of {source} is another "
                 f"network than that of the YAML ({reason})"

@@ -89,6 +89,8 @@ class SSMKernel(nn.Module):
         If a size or bound is out of range.
     """
 
+    has_low_rank = False  # whether A has the part P Pᴴ
+
     def __init__(
         self,
         d_model: int,
@@ -124,6 +126,9 @@ class SSMKernel(nn.Module):
         # The last dimension holds real and imaginary part.
         self.B = nn.Parameter(torch.empty(*pairs, 2))
         self.C = nn.Parameter(torch.empty(num_directions, *pairs, 2))
+        if self.has_low_rank:
+            self.P = nn.Parameter(torch.empty(*pairs, 2))
+        self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -241,17 +246,7 @@ class S4Kernel(SSMKernel):
     torch.Size([2, 4, 100])
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        d_state: int = 16,
-        num_directions: int = 1,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
-    ):
-        super().__init__(d_model, d_state, num_directions, dt_min, dt_max)
-        self.P = nn.Parameter(torch.empty(d_model, d_state // 2, 2))
-        self.reset_parameters()
+    has_low_rank = True
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -320,17 +315,6 @@ class S4DKernel(SSMKernel):
     >>> S4DKernel(d_model=4).kernel(100).shape
     torch.Size([1, 4, 100])
     """
-
-    def __init__(
-        self,
-        d_model: int,
-        d_state: int = 16,
-        num_directions: int = 1,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
-    ):
-        super().__init__(d_model, d_state, num_directions, dt_min, dt_max)
-        self.reset_parameters()
 
     def discretize(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Zero-order hold: Ā = exp(dt A), B̄ = (Ā − I) A⁻¹ B.

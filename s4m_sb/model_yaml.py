@@ -7,7 +7,7 @@ import re
 import yaml
 from hyperpyyaml import resolve_references
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 
 MODULES = ("encoder", "masknet", "decoder")
 NUMBERS = ("sample_rate", "num_spks")
@@ -81,7 +81,7 @@ def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
     try:
         root = yaml.compose(resolve_references(io.StringIO(text)))
     except Exception as error:  # two YAML libraries and HyperPyYAML's own
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{name}: {reason}") from error
     top = _children(root)
     for key in (*NUMBERS, "modules"):

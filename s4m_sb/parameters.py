@@ -5,7 +5,7 @@ import os
 import torch
 from torch import nn
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 
 
 def load_parameters(module: nn.Module, path: str | os.PathLike) -> dict:
@@ -50,6 +50,6 @@ def load_parameters(module: nn.Module, path: str | os.PathLike) -> dict:
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{path}: does not fit: {reason}") from error
     return state

@@ -13,7 +13,7 @@ output.
 
 import torch
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 from s4m_sb.masknet import S4MMaskNet
 
 Tensors = dict[str, torch.Tensor]
@@ -113,7 +113,7 @@ def masknet_from_published(
     try:
         masknet.load_state_dict(ours)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(
             f"the sizes in the state dict do not fit together: {reason}"
         ) from error
