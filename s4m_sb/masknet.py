@@ -35,6 +35,7 @@ class S4MMaskNet(nn.Module):
         Channels inside a block.
     num_scales : int
         Time scales; the coarsest has 2^(num_scales - 1) times fewer frames.
+        1: no multi-scale path.
     num_repeats : int
         How often the shared block is applied.
     d_state : int

@@ -199,6 +199,7 @@ class MultiScaleBlock(nn.Module):
         Channels inside the block.
     num_scales : int
         Number of time scales K; each halves the frames of the one before.
+        1: no multi-scale path.
     d_state : int
         State size of the S4 layers.
     kernel : str
@@ -240,8 +241,8 @@ class MultiScaleBlock(nn.Module):
         for name, value in (("d_model", d_model), ("d_hidden", d_hidden)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        if num_scales < 2:
-            raise InputError(f"num_scales must be at least 2, got {num_scales}")
+        if num_scales < 1:
+            raise InputError(f"num_scales must be at least 1, got {num_scales}")
         if topdown_start not in ("coarsest", "published"):
             raise InputError(
                 "topdown_start must be 'coarsest' or 'published', "

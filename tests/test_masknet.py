@@ -340,7 +340,7 @@ def test_a_module_of_speechbrain_may_hold_it():
         ({"d_model": 0}, "d_model must be at least 1, got 0"),
         ({"d_model": -1}, "d_model must be at least 1, got -1"),
         ({"d_hidden": -1}, "d_hidden must be at least 1, got -1"),
-        ({"num_scales": 1}, "num_scales must be at least 2, got 1"),
+        ({"num_scales": 0}, "num_scales must be at least 1, got 0"),
         ({"d_state": 7}, "d_state must be even and positive, got 7"),
         ({"kernel": "s6"}, "kernel must be one of s4, s4d, got 's6'"),
         ({"ff_expand": 0}, "expand must be at least 1, got 0"),

@@ -73,7 +73,7 @@ def test_fusion_is_its_equation(kernel_size, coarse_frames):
         )
 
 
-@pytest.mark.parametrize("num_scales", [2, 3, 5])
+@pytest.mark.parametrize("num_scales", [1, 2, 3, 5])
 @pytest.mark.parametrize("kernel", ["s4", "s4d"])
 @pytest.mark.parametrize("s4_per_scale", [False, True])
 @pytest.mark.parametrize("topdown_start", ["coarsest", "published"])
@@ -136,7 +136,7 @@ def test_masked_frames_change_nothing():
     [
         ({"d_model": 0}, "d_model must be at least 1, got 0"),
         ({"d_hidden": -1}, "d_hidden must be at least 1, got -1"),
-        ({"num_scales": 1}, "num_scales must be at least 2, got 1"),
+        ({"num_scales": 0}, "num_scales must be at least 1, got 0"),
         ({"d_state": 5}, "d_state must be even and positive, got 5"),
         ({"kernel": "lstm"}, "kernel must be one of s4, s4d, got 'lstm'"),
         ({"ff_expand": 0}, "expand must be at least 1, got 0"),

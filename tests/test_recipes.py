@@ -562,7 +562,7 @@ def run_main(monkeypatch, data_folder, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_scales": "1"}, "num_scales must be at least 2, got 1"),
+        ({"num_scales": "0"}, "num_scales must be at least 1, got 0"),
         ({"kernel": "s5"}, "kernel must be one of s4, s4d, got 's5'"),
         ({"kernel_stride": "40"}, "stride must be at most kernel_size = 32"),
         ({"num_spks": "1"}, "num_spks is 1"),
