@@ -19,6 +19,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands.mix", "commands.separate", "commands.export"),
+    ("mix_csv",),
     ("inference", "export", "mix_dataset", "spectrogram"),
     ("brain",),
     ("evaluation", "augment", "schedule", "checkpoints"),

@@ -11,6 +11,7 @@ import soundfile
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.errors import InputError
+from s4m_sb.mix_csv import OFFICIAL_COUNTS
 from s4m_sb.mix_dataset import make_mix_dataset
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes/WSJ0Mix/separation"
@@ -116,7 +117,7 @@ def test_relative_folders_give_absolute_paths(tmp_path, monkeypatch):
 def test_counts_are_reported_beside_the_official_ones(
     tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setitem(prepare_data.OFFICIAL_COUNTS, "tt", 1)
+    monkeypatch.setitem(OFFICIAL_COUNTS, "tt", 1)
     write_tree(tmp_path / "wav8k" / "min")
     with caplog.at_level(logging.INFO):
         prepare_wsj0mix(tmp_path, tmp_path / "save")
