@@ -23,7 +23,7 @@ from s4m_sb.errors import InputError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 FILE_COLUMNS = ("file", "path", "wav")
-SPEAKER_RULES = ("folder", "wsj0")
+SPEAKER_RULES = ("folder", "wsj0", "file")
 WSJ0_CODE_LENGTH = 3
 HEADER_THREADS = 4  # more than one hides the latency of network storage
 
@@ -63,8 +63,11 @@ def read_corpus(
     source: str | os.PathLike,
     split: str | None = None,
     speaker_from: str = "folder",
+    kind: str = "speech",
 ) -> Corpus:
     """Lists the speakers of a folder or a manifest with their utterances.
+
+    Noise is read likewise: ``speaker_from="file"``, ``kind="noise"``.
 
     Arguments
     ---------
@@ -72,8 +75,7 @@ def read_corpus(
         A folder with one folder a speaker, which may hold further folders;
         or a manifest: a CSV file with a column ``file`` (``path`` and
         ``wav`` are taken too), relative to the manifest's folder, a column
-        ``speaker``, and optionally ``split`` and ``kind``. Where there is a
-        ``kind``, the rows with ``speech`` count.
+        ``speaker``, and optionally ``split`` and ``kind``.
     split : str, optional
         In a manifest the value of ``split`` to keep, in a folder the name
         of the folder that holds the speakers' folders. By default
@@ -81,7 +83,10 @@ def read_corpus(
     speaker_from : str
         ``"folder"``: the speaker is the name of the folder, or stands in
         the manifest. ``"wsj0"``: the speaker is the first three characters
-        of the file's name, as in WSJ0, and folders mean nothing.
+        of the file's name, as in WSJ0, and folders mean nothing. ``"file"``:
+        every file stands for itself.
+    kind : str
+        Which rows count of a manifest that has a column ``kind``.
 
     Returns
     -------
@@ -115,28 +120,30 @@ def read_corpus(
     source = Path(source)
     if source.is_dir():
         root = source if split is None else source / split
-        files = _files_of_folder(root, speaker_from)
+        files = _files_of_folder(root, speaker_from, kind)
     elif source.is_file():
         root = source.parent
-        files = _files_of_manifest(source, split, speaker_from)
+        files = _files_of_manifest(source, split, speaker_from, kind)
     else:
-        raise InputError(_no_source(source))
+        raise InputError(_no_source(source, kind))
     if not files:
         where = f"{source}" if split is None else f"{source}, split {split!r}"
         raise InputError(
-            f"{where}: holds no speech; {', '.join(AUDIO_SUFFIXES)} files of "
-            "at least one speaker are expected"
+            f"{where}: holds no {kind}; {', '.join(AUDIO_SUFFIXES)} files "
+            "are expected"
         )
     return _corpus(root, files)
 
 
-def source_splits(source: str | os.PathLike) -> set[str]:
+def source_splits(source: str | os.PathLike, kind: str = "speech") -> set[str]:
     """Lists what may be given as ``split`` for a source.
 
     Arguments
     ---------
     source : str or os.PathLike
         A folder or a manifest.
+    kind : str
+        Which rows count of a manifest that has a column ``kind``.
 
     Returns
     -------
@@ -152,8 +159,12 @@ def source_splits(source: str | os.PathLike) -> set[str]:
     if source.is_dir():
         return {path.name for path in source.iterdir() if path.is_dir()}
     if not source.is_file():
-        raise InputError(_no_source(source))
-    return {row["split"] for row in _read_table(source)[1] if "split" in row}
+        raise InputError(_no_source(source, kind))
+    return {
+        row["split"]
+        for row in _read_table(source)[1]
+        if "split" in row and row.get("kind", kind) == kind
+    }
 
 
 def write_manifest(
@@ -328,13 +339,17 @@ def resampling_ratio(
     return ratio.numerator, ratio.denominator
 
 
-def _files_of_folder(root: Path, speaker_from: str) -> list[tuple[Path, str]]:
+def _files_of_folder(
+    root: Path, speaker_from: str, kind: str
+) -> list[tuple[Path, str]]:
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder of speech")
+        raise InputError(f"{root}: no such folder of {kind}")
     files = []
     for path in _audio_below(root):
         if speaker_from == "wsj0":
             speaker = _wsj0_speaker(path)
+        elif speaker_from == "file":
+            speaker = path.relative_to(root).with_suffix("").as_posix()
         elif path.parent == root:
             raise InputError(
                 f"{path}: lies beside the speakers' folders; put it into the "
@@ -349,7 +364,7 @@ def _files_of_folder(root: Path, speaker_from: str) -> list[tuple[Path, str]]:
 
 
 def _files_of_manifest(
-    manifest: Path, split: str | None, speaker_from: str
+    manifest: Path, split: str | None, speaker_from: str, kind: str
 ) -> list[tuple[Path, str]]:
     columns, rows = _read_table(manifest)
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
@@ -367,13 +382,15 @@ def _files_of_manifest(
     for line, row in enumerate(rows, start=2):
         if split is not None and row["split"] != split:
             continue
-        if row.get("kind", "speech") != "speech":
+        if row.get("kind", kind) != kind:
             continue
         if not row[file_column]:
             raise InputError(f"{manifest}, line {line}: names no file")
         path = manifest.parent / row[file_column]
         if speaker_from == "wsj0":
             speaker = _wsj0_speaker(path)
+        elif speaker_from == "file":
+            speaker = Path(row[file_column]).with_suffix("").as_posix()
         else:
             speaker = row["speaker"] or ""
         if not speaker:
@@ -408,8 +425,8 @@ def _audio_below(root: Path) -> Iterable[Path]:
                 yield Path(folder, name)
 
 
-def _no_source(source: Path) -> str:
-    return f"{source}: no such folder of speech, nor a manifest of that name"
+def _no_source(source: Path, kind: str) -> str:
+    return f"{source}: no such folder of {kind}, nor a manifest of that name"
 
 
 def _wsj0_speaker(path: Path) -> str:

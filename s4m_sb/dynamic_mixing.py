@@ -4,7 +4,7 @@ The mixture is a function of (seed, epoch, index), so it is the same for any
 number of workers, and ranks that take different indices take different
 mixtures. Where the ranks do not divide the epoch, PyTorch's
 ``DistributedSampler`` gives a few indices twice. ``brain.py`` tells it the
-epoch; ``mixtures.py`` draws.
+epoch; ``mixtures.py`` draws, over noise and in rooms if there are any.
 """
 
 import os
@@ -16,16 +16,22 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.corpus import read_corpus
 from s4m_sb.errors import InputError
-from s4m_sb.mixtures import MIN_UTTERANCE_S, Mixture, MixtureDrawer
+from s4m_sb.mixtures import MIN_UTTERANCE_S, MixtureDrawer, Rooms
+from s4m_sb.noise import SNR_RANGE_DB, NoiseDrawer
+from s4m_sb.rendering import Mixture
+
+TARGETS = ("anechoic", "reverb")
 
 
 class DynamicMixing(DynamicItemDataset):
     """A data set of mixtures that are new in every epoch.
 
-    It gives ``id``, ``mix_sig`` ``[T]`` and ``s1_sig``, ``s2_sig``, ...
-    ``[T]``, and goes wherever a ``DynamicItemDataset`` goes; further
-    dynamic items can be added. In distributed training SpeechBrain divides
-    the indices over the ranks.
+    It gives ``id``, ``mix_sig`` ``[T]`` and the targets ``s1_sig``,
+    ``s2_sig``, ... ``[T]``; in rooms with anechoic targets also
+    ``s1_image_sig``, ..., the sources as they are in the mixture. What they
+    leave of it is the noise. The data set goes wherever a
+    ``DynamicItemDataset`` goes; further dynamic items can be added. In
+    distributed training SpeechBrain divides the indices over the ranks.
 
     Arguments
     ---------
@@ -61,6 +67,17 @@ class DynamicMixing(DynamicItemDataset):
         Windows below this mean absolute amplitude are drawn again.
     min_utterance_s : float
         Shorter utterances are left out, unless they are joined.
+    noise : str, optional
+        A folder of noise, or a manifest; see ``corpus.read_corpus``.
+    noise_split : str, optional
+        Which split of the noise; by default all of it.
+    snr_range_db : tuple[float, float]
+        Loudness of the loudest speaker over the noise; by default WHAM!'s.
+    rooms : Rooms, optional
+        Puts every mixture into a room, see ``room_cache.CachedRooms``.
+    target : str
+        ``"anechoic"``: the direct sound of each speaker in the room;
+        ``"reverb"``: all that arrives from him. The same without rooms.
 
     Raises
     ------
@@ -101,12 +118,26 @@ class DynamicMixing(DynamicItemDataset):
         speed_range: tuple[float, float] | None = None,
         silence_db: float = -60.0,
         min_utterance_s: float = MIN_UTTERANCE_S,
+        noise: str | os.PathLike | None = None,
+        noise_split: str | None = None,
+        snr_range_db: tuple[float, float] = SNR_RANGE_DB,
+        rooms: Rooms | None = None,
+        target: str = "anechoic",
     ):
         if num_mixtures < 1:
             raise InputError(f"num_mixtures is {num_mixtures}; give at least 1")
         if seed < 0:
             raise InputError(f"seed is {seed}; give at least 0")
+        if target not in TARGETS:
+            raise InputError(
+                f"target is {target!r}; use one of {', '.join(TARGETS)}"
+            )
+        noise_drawer = None
+        if noise is not None:
+            corpus = read_corpus(noise, noise_split, "file", "noise")
+            noise_drawer = NoiseDrawer(corpus, sample_rate, snr_range_db)
         self.seed = seed
+        self.target = target
         self.drawer = MixtureDrawer(
             read_corpus(source, split, speaker_from),
             num_spks,
@@ -118,11 +149,16 @@ class DynamicMixing(DynamicItemDataset):
             speed_range=speed_range,
             silence_db=silence_db,
             min_utterance_s=min_utterance_s,
+            noise=noise_drawer,
+            rooms=rooms,
         )
         # Shared, because workers that live on have a copy of everything else.
         self._epoch = torch.ones(1, dtype=torch.int64).share_memory_()
-        signals = ["mix_sig"]
-        signals += [f"s{number}_sig" for number in range(1, num_spks + 1)]
+        numbers = range(1, num_spks + 1)
+        signals = ["mix_sig", *(f"s{number}_sig" for number in numbers)]
+        self._has_images = rooms is not None and target == "anechoic"
+        if self._has_images:
+            signals += [f"s{number}_image_sig" for number in numbers]
         digits = len(str(num_mixtures - 1))
         super().__init__(
             {f"{i:0{digits}d}": {"index": i} for i in range(num_mixtures)},
@@ -172,4 +208,7 @@ class DynamicMixing(DynamicItemDataset):
     def _signals(self, index: int) -> Iterator[torch.Tensor]:
         drawn = self.draw(index)
         yield drawn.mixture
-        yield from drawn.sources.T.contiguous()
+        dry = self.target == "anechoic"
+        yield from (drawn.sources if dry else drawn.images).T.contiguous()
+        if self._has_images:
+            yield from drawn.images.T.contiguous()

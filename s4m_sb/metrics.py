@@ -21,6 +21,7 @@ from s4m_sb.lengths import num_samples, sample_mask
 
 EPS = 1e-8  # SpeechBrain's: it makes -80 dB the lowest SI-SNR
 FLOOR_DB = 10 * math.log10(EPS)
+NO_NOISE_DB = 70.0  # 16-bit files round at about 80 dB below the speech
 
 
 def si_snr(
@@ -273,6 +274,50 @@ def si_snr_i(
     """
     return si_snr(estimate, target, lengths) - si_snr(
         _as_estimate(mixture, target), target, lengths
+    )
+
+
+def input_snr(
+    image: torch.Tensor,
+    mixture: torch.Tensor,
+    lengths: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """How far the speech in a mixture is above the noise.
+
+    Arguments
+    ---------
+    image : torch.Tensor
+        The sources as they are in the mixture, ``[B, T, S]``.
+    mixture : torch.Tensor
+        ``[B, T]``; what the sources leave of it is the noise.
+    lengths : torch.Tensor, optional
+        Relative lengths, ``[B]``.
+
+    Returns
+    -------
+    torch.Tensor
+        Power of all speakers together over that of the noise in dB, ``[B]``;
+        NaN where the speech is silent or the noise below it by more than
+        ``NO_NOISE_DB``, as rounding is.
+
+    Example
+    -------
+    >>> image = torch.tensor([3.0, -3.0, 3.0, -3.0]).view(1, 4, 1)
+    >>> noise = torch.tensor([[0.3, 0.3, -0.3, -0.3]])
+    >>> input_snr(image=image, mixture=image.sum(2) + noise)
+    tensor([20.0000])
+    """
+    speech = image.sum(dim=2)  # [B, T]
+    noise = mixture - speech
+    if lengths is not None:
+        T = speech.shape[1]
+        padding = ~sample_mask(num_samples(lengths, T), T)
+        speech = speech.masked_fill(padding, 0.0)
+        noise = noise.masked_fill(padding, 0.0)
+    speech_power, noise_power = speech.square().sum(1), noise.square().sum(1)
+    snr_db = 10 * torch.log10(speech_power / noise_power)
+    return snr_db.masked_fill(
+        (speech_power == 0) | ~(snr_db < NO_NOISE_DB), math.nan
     )
 
 

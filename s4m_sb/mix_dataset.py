@@ -49,7 +49,9 @@ from s4m_sb.mix_metadata import (
     read_rows,
     write_metadata,
 )
-from s4m_sb.mixtures import MixtureDrawer, MixturePlan, render
+from s4m_sb.mixtures import MixtureDrawer
+from s4m_sb.plans import MixturePlan
+from s4m_sb.rendering import render
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 One row is one piece of one source: mixtures whose sources are windows of
 single utterances have a row a source. ``mix_dataset.py`` writes the file
 and makes the same data set from it again; the plans are those of
-``mixtures.py``.
+``plans.py``.
 """
 
 import csv
@@ -17,7 +17,7 @@ from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info
 from s4m_sb.corpus import Utterance, resampled_length
 from s4m_sb.errors import InputError
-from s4m_sb.mixtures import MixturePlan, Piece, SourcePlan
+from s4m_sb.plans import MixturePlan, Piece, SourcePlan
 
 COLUMNS = (
     "split",

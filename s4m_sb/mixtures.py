@@ -1,28 +1,30 @@
-"""One mixture of several speakers: drawn by a generator, or made again.
+"""One mixture of several speakers, drawn by a generator.
 
 Drawing decides who speaks, which windows of which files, how fast and how
-loud: a ``MixturePlan``. Everything else follows from the plan, so a plan
-that was written down gives the same samples again.
+loud, over which noise and in which room: a ``MixturePlan``. Everything else
+follows from the plan, so a plan that was written down gives the same samples
+again (``rendering.py``).
 
 ``dynamic_mixing.py`` draws for training, ``mix_dataset.py`` for data sets
-on disk; ``corpus.py`` has the speech.
+on disk; ``corpus.py`` has the speech, ``noise.py`` and ``rooms.py`` the rest.
 """
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from speechbrain.processing.signal_processing import compute_amplitude, rescale
+from speechbrain.processing.signal_processing import compute_amplitude
 
-from s4m_sb.corpus import Corpus, Utterance, read_segment, resampled_length
+from s4m_sb.corpus import Corpus, Utterance, resampled_length
 from s4m_sb.errors import InputError
+from s4m_sb.noise import NoiseDrawer
+from s4m_sb.plans import MixturePlan, Piece, SourcePlan
+from s4m_sb.rendering import Mixture, mix, one_thread, read_pieces
+from s4m_sb.rooms import Room, RoomResponses
 
 logger = logging.getLogger(__name__)
 
-PEAK = 0.9
 MAX_TRIES = 50
 MIN_UTTERANCE_S = 0.5  # what is shorter is a click or a cut, not speech
 SPEAKER_WEIGHTS = ("utterances", "duration", "uniform")
@@ -34,56 +36,11 @@ OTHER_LEVEL_DB = (-2.51, 2.66)
 LEVEL_BOUNDS_DB = (-45.0, 0.0)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A window of an utterance, in samples of the mixture."""
+class Rooms(Protocol):
+    """Where mixtures get their rooms from, see ``rooms.FreshRooms``."""
 
-    utterance: Utterance
-    start: int
-    num_frames: int
-
-
-@dataclass(frozen=True)
-class SourcePlan:
-    """What one speaker says: pieces in a row, their level and speed.
-
-    The level is the mean absolute amplitude in dB before the whole mixture
-    is scaled to its peak, so only the differences within a mixture count.
-    """
-
-    pieces: tuple[Piece, ...]
-    level_db: float
-    speed: float = 1.0
-
-    @property
-    def speaker(self) -> str:
-        """Who speaks."""
-        return self.pieces[0].utterance.speaker
-
-    @property
-    def num_frames(self) -> int:
-        """Samples of all pieces."""
-        return sum(piece.num_frames for piece in self.pieces)
-
-
-@dataclass(frozen=True)
-class MixturePlan:
-    """All that a mixture is made from."""
-
-    sources: tuple[SourcePlan, ...]
-    sample_rate: int
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A mixture ``[T]``, its sources ``[T, S]`` and where they come from.
-
-    The mixture is the sum of the sources, the first two added first.
-    """
-
-    mixture: torch.Tensor
-    sources: torch.Tensor
-    plan: MixturePlan
+    def draw(self, rng: np.random.Generator) -> tuple[Room, RoomResponses]:
+        """Gives a room and its responses, decided by the generator."""
 
 
 class MixtureDrawer:
@@ -94,7 +51,7 @@ class MixtureDrawer:
     corpus : Corpus
         Who speaks.
     num_spks : int
-        Speakers in a mixture, at least 2.
+        Speakers in a mixture, at least 2; 1 if there is noise or a room.
     sample_rate : int
         Sample rate of the mixtures in Hz.
     segment_s : float, optional
@@ -122,6 +79,11 @@ class MixtureDrawer:
     min_utterance_s : float
         Utterances shorter than this in seconds are left out, unless they
         are joined.
+    noise : NoiseDrawer, optional
+        Adds noise to every mixture. The speech is the same as without.
+    rooms : Rooms, optional
+        Puts every mixture into a room with as many sources as speakers. The
+        speech, dry, is the same as without.
 
     Raises
     ------
@@ -142,6 +104,7 @@ class MixtureDrawer:
     torch.Size([4000, 2])
     >>> torch.equal(drawn.mixture, drawn.sources.sum(dim=1))
     True
+    >>> from s4m_sb.rendering import render
     >>> torch.equal(drawn.mixture, render(drawn.plan).mixture)
     True
     """
@@ -158,9 +121,13 @@ class MixtureDrawer:
         speed_range: tuple[float, float] | None = None,
         silence_db: float = -60.0,
         min_utterance_s: float = MIN_UTTERANCE_S,
+        noise: NoiseDrawer | None = None,
+        rooms: Rooms | None = None,
     ):
-        if num_spks < 2:
-            raise InputError(f"num_spks is {num_spks}; at least 2 can be mixed")
+        if num_spks < 2 and (num_spks < 1 or noise is rooms is None):
+            raise InputError(
+                f"num_spks is {num_spks}; at least 2 can be mixed, 1 with noise"
+            )
         if sample_rate < 1:
             raise InputError(f"sample_rate is {sample_rate}; give Hz above 0")
         if segment_s is not None and not segment_s * sample_rate >= 1:
@@ -191,6 +158,8 @@ class MixtureDrawer:
         self.speed_range = speed_range
         self.silence_db = silence_db
         self.min_utterance_s = min_utterance_s
+        self.noise = noise
+        self.rooms = rooms
         self.root = corpus.root
         self.speakers = self._eligible(corpus)
         self._weights = _speaker_weights(self.speakers, speaker_weights)
@@ -221,15 +190,29 @@ class MixtureDrawer:
         silent: list[int] = []  # of this draw alone: others know nothing of it
         while True:
             chosen = self._draw_speakers(rng, silent)
-            with _one_thread():
+            with one_thread():
                 sources, signals = self._draw_sources(
                     rng, [self.speakers[speaker] for speaker in chosen]
                 )
                 if len(sources) == self.num_spks:
-                    plan = MixturePlan(tuple(sources), self.sample_rate)
-                    return _mix(plan, signals)
+                    return self._surround(rng, sources, signals)
             silent.append(chosen[len(sources)])
             self._tell_of_silence(silent[-1])
+
+    def _surround(
+        self,
+        rng: np.random.Generator,
+        sources: list[SourcePlan],
+        signals: list[torch.Tensor],
+    ) -> Mixture:
+        # After the speech, so that it does not depend on what surrounds it.
+        noise_plan = noise = room = responses = None
+        if self.noise is not None:
+            noise_plan, noise = self.noise.draw(rng, len(signals[0]))
+        if self.rooms is not None:
+            room, responses = self.rooms.draw(rng)
+        plan = MixturePlan(tuple(sources), self.sample_rate, noise_plan, room)
+        return mix(plan, signals, noise, responses)
 
     def _draw_speakers(
         self, rng: np.random.Generator, silent: list[int]
@@ -375,7 +358,7 @@ class MixtureDrawer:
                 rng, [utterances[i] for i in order], num_frames, speed
             )
             source = SourcePlan(pieces, level_db, speed)
-            signal = _read_source(source, self.sample_rate)  # [T]
+            signal = read_pieces(pieces, self.sample_rate, speed)  # [T]
             if compute_amplitude(signal, scale="dB") >= self.silence_db:
                 return source, signal
             order = rng.permutation(len(utterances))
@@ -400,79 +383,6 @@ class MixtureDrawer:
             if num_frames == 0:
                 break
         return tuple(pieces)
-
-
-def render(plan: MixturePlan) -> Mixture:
-    """Makes a mixture from its plan.
-
-    Arguments
-    ---------
-    plan : MixturePlan
-        Files, windows, levels and speeds.
-
-    Returns
-    -------
-    Mixture
-        The same samples as when the plan was drawn.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or is no longer what it was, the sources are of
-        different length, or one is silent.
-    """
-    with _one_thread():
-        return _mix(
-            plan,
-            [_read_source(source, plan.sample_rate) for source in plan.sources],
-        )
-
-
-def _mix(plan: MixturePlan, signals: list[torch.Tensor]) -> Mixture:
-    for source, signal in zip(plan.sources, signals, strict=True):
-        if len(signal) != len(signals[0]):
-            raise InputError(
-                f"sources of one mixture are {len(signals[0])} and "
-                f"{len(signal)} samples long; they must be of equal length"
-            )
-        if not signal.any():
-            raise InputError(
-                f"{source.pieces[0].utterance.path}: is silent from sample "
-                f"{source.pieces[0].start} on; silence cannot be mixed"
-            )
-    sources = torch.stack(
-        [
-            rescale(signal, None, source.level_db, scale="dB")
-            for source, signal in zip(plan.sources, signals, strict=True)
-        ],
-        dim=1,
-    )  # [T, S]
-    peak = max(_sum(sources).abs().max(), sources.abs().max())
-    sources = sources * (PEAK / peak)
-    return Mixture(_sum(sources), sources, plan)
-
-
-def _sum(sources: torch.Tensor) -> torch.Tensor:
-    # In the speakers' order, which Tensor.sum does not promise.
-    mixture = sources[:, 0]
-    for source in sources.unbind(dim=1)[1:]:
-        mixture = mixture + source
-    return mixture
-
-
-def _read_source(source: SourcePlan, sample_rate: int) -> torch.Tensor:
-    return torch.cat(
-        [
-            read_segment(
-                piece.utterance,
-                piece.start,
-                piece.num_frames,
-                sample_rate,
-                source.speed,
-            )
-            for piece in source.pieces
-        ]
-    )  # [T]
 
 
 def _speaker_weights(
@@ -502,17 +412,3 @@ def _check_range(
             f"{name} is {bounds}; give two numbers [low, high] between "
             f"{lowest:g} and {highest:g}, the lower one first"
         )
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    # Long sums are split over the threads and so depend on their number; a
-    # mixture shall not.
-    num_threads = torch.get_num_threads()
-    if num_threads > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if num_threads > 1:
-            torch.set_num_threads(num_threads)

@@ -15,7 +15,7 @@ from s4m_sb.mix_metadata import (
     read_metadata,
     write_metadata,
 )
-from s4m_sb.mixtures import MixturePlan, Piece, SourcePlan
+from s4m_sb.plans import MixturePlan, Piece, SourcePlan
 
 
 @pytest.fixture()

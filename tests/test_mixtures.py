@@ -18,11 +18,10 @@ from s4m_sb.mixtures import (
     MAX_TRIES,
     MIN_UTTERANCE_S,
     OTHER_LEVEL_DB,
-    PEAK,
     MixtureDrawer,
-    MixturePlan,
-    render,
 )
+from s4m_sb.plans import MixturePlan
+from s4m_sb.rendering import PEAK, render
 
 RATE = 8000
 # Most utterances here are short, so that the tests are.
