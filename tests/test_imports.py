@@ -25,6 +25,7 @@ LAYERS = (
     ("evaluation", "augment", "schedule", "checkpoints"),
     ("mix_metadata", "model_card", "model_yaml"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
+    ("score_figure",),
     ("mixtures", "masknet"),
     ("noise",),
     ("rendering",),
@@ -32,7 +33,7 @@ LAYERS = (
     ("corpus", "multiscale", "filterbank"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
-    ("audio", "hparams", "lengths", "parameters"),
+    ("audio", "hparams", "lengths", "parameters", "rooms"),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
 )
@@ -107,7 +108,7 @@ def test_only_declared_packages_are_imported():
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
-    for extra in ("eval", "demo"):
+    for extra in ("eval", "demo", "reverb"):
         lines += config["options.extras_require"][extra].splitlines()
     declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in lines if line}
     declared = {{"pyyaml": "yaml"}.get(name, name) for name in declared}
