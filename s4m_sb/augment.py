@@ -12,15 +12,16 @@ from s4m_sb.errors import InputError
 
 
 def change_speed(
-    target: torch.Tensor,
+    sources: torch.Tensor,
     speed_perturb: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     """Changes the speed of each source; relative lengths stay as they are.
 
     Arguments
     ---------
-    target : torch.Tensor
-        Sources, ``[B, T, S]``.
+    sources : torch.Tensor
+        ``[..., B, T, S]``; what stands before B are views of the same
+        sources, which get the same speed.
     speed_perturb : callable
         ``[B, T] -> [B, T']``, drawing a speed at every call, such as
         SpeechBrain's ``SpeedPerturb``.
@@ -28,55 +29,26 @@ def change_speed(
     Returns
     -------
     torch.Tensor
-        ``[B, T', S]``, as long as the fastest source.
+        ``[..., B, T', S]``, as long as the fastest source.
     """
-    sources = [speed_perturb(s.contiguous()) for s in target.unbind(-1)]
-    shortest = min(source.shape[-1] for source in sources)
-    return torch.stack([s[:, :shortest] for s in sources], dim=-1)
-
-
-def remix(
-    target: torch.Tensor, mixture: torch.Tensor, changed: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Puts changed sources in place of the old ones in a mixture.
-
-    Arguments
-    ---------
-    target : torch.Tensor
-        Sources as they are in the mixture, ``[B, T, S]``.
-    mixture : torch.Tensor
-        ``[B, T]``.
-    changed : torch.Tensor
-        What the sources became, ``[B, T', S]``.
-
-    Returns
-    -------
-    torch.Tensor
-        The changed sources, ``[B, min(T, T'), S]``.
-    torch.Tensor
-        Their sum with whatever else was in the mixture.
-
-    Example
-    -------
-    >>> target, noise = torch.ones(1, 3, 2), torch.full((1, 3), 0.5)
-    >>> remix(target, target.sum(-1) + noise, 2 * target)[1]
-    tensor([[4.5000, 4.5000, 4.5000]])
-    """
-    rest = mixture - target.sum(-1)
-    T = min(rest.shape[1], changed.shape[1])
-    changed = changed[:, :T]
-    return changed, changed.sum(-1) + rest[:, :T]
+    *outer, T, S = sources.shape
+    flat = sources.reshape(-1, T, S)
+    changed = [speed_perturb(s.contiguous()) for s in flat.unbind(-1)]
+    shortest = min(source.shape[-1] for source in changed)
+    stacked = torch.stack([s[:, :shortest] for s in changed], dim=-1)
+    return stacked.view(*outer, shortest, S)
 
 
 def random_shift(
-    targets: torch.Tensor, samples: torch.Tensor, low: int, high: int
+    sources: torch.Tensor, samples: torch.Tensor, low: int, high: int
 ) -> torch.Tensor:
     """Rotates each source in time, within its item's own length.
 
     Arguments
     ---------
-    targets : torch.Tensor
-        Sources, ``[B, T, S]``.
+    sources : torch.Tensor
+        ``[..., B, T, S]``; what stands before B are views of the same
+        sources, which are shifted alike.
     samples : torch.Tensor
         Length of each item in samples, ``[B]``.
     low, high : int
@@ -85,7 +57,7 @@ def random_shift(
     Returns
     -------
     torch.Tensor
-        ``[B, T, S]``; padding stays where it is.
+        ``[..., B, T, S]``; padding stays where it is.
 
     Raises
     ------
@@ -96,12 +68,43 @@ def random_shift(
         raise InputError(
             f"min_shift must be below max_shift, got {low} and {high}"
         )
-    B, T, S = targets.shape
-    shifts = torch.randint(low, high, (B, 1, S)).to(targets.device)
-    length = samples.to(targets.device)[:, None, None]
-    frame = torch.arange(T, device=targets.device)[None, :, None]
+    *_, B, T, S = sources.shape
+    shifts = torch.randint(low, high, (B, 1, S)).to(sources.device)
+    length = samples.to(sources.device)[:, None, None]
+    frame = torch.arange(T, device=sources.device)[None, :, None]
     index = torch.where(frame < length, (frame - shifts) % length, frame)
-    return targets.gather(1, index)
+    return sources.gather(-2, index.expand(sources.shape))
+
+
+def fit_noise(
+    noise: torch.Tensor, samples: torch.Tensor, num_frames: int
+) -> torch.Tensor:
+    """Cuts or repeats the noise of each item.
+
+    Arguments
+    ---------
+    noise : torch.Tensor
+        ``[B, T]``.
+    samples : torch.Tensor
+        Length of each item in samples, ``[B]``.
+    num_frames : int
+        Samples wanted.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[B, num_frames]``; what lies behind the end of an item is not used.
+
+    Example
+    -------
+    >>> noise = torch.tensor([[1, 2, 3], [4, 5, 0]])
+    >>> fit_noise(noise, torch.tensor([3, 2]), 5)
+    tensor([[1, 2, 3, 1, 2],
+            [4, 5, 4, 5, 4]])
+    """
+    frame = torch.arange(num_frames, device=noise.device)
+    length = samples.to(noise.device).clamp(min=1)[:, None]
+    return noise.gather(1, frame % length)
 
 
 def random_segment(

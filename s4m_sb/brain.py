@@ -23,7 +23,7 @@ from speechbrain.utils.logger import get_logger
 
 import s4m_sb
 from s4m_sb import metrics
-from s4m_sb.augment import change_speed, random_segment, random_shift, remix
+from s4m_sb.augment import change_speed, fit_noise, random_segment, random_shift
 from s4m_sb.checkpoints import set_aside_interrupted
 from s4m_sb.errors import InputError
 from s4m_sb.evaluation import Evaluation, check_metrics
@@ -48,6 +48,7 @@ class Separated(NamedTuple):
 
     estimate: torch.Tensor  # [B, T, S]
     target: torch.Tensor  # [B, T, S]
+    image: torch.Tensor  # [B, T, S], the sources as they are in the mixture
     mixture: torch.Tensor  # [B, T]
     lengths: torch.Tensor  # [B], relative
 
@@ -55,8 +56,12 @@ class Separated(NamedTuple):
 class SeparationBrain(sb.Brain):
     """Trains and evaluates encoder, masknet and decoder.
 
-    A batch holds ``id``, ``mix_sig`` and ``s1_sig`` ... ``sS_sig``. Of the
-    YAML it reads the keys of SpeechBrain's WSJ0Mix recipes; these may be
+    A batch holds ``id``, ``mix_sig`` and the targets ``s1_sig`` ...
+    ``sS_sig``. Where the sources in the mixture are not the targets, as in a
+    room, it holds them too, ``s1_image_sig`` ...; what they leave of the
+    mixture is the noise. ``rt60_s``, if it is there, goes into the results.
+
+    Of the YAML it reads the keys of SpeechBrain's WSJ0Mix recipes; these may be
     left out:
 
     - ``threshold_byloss``, ``threshold``: mixtures that are separated better
@@ -139,15 +144,15 @@ class SeparationBrain(sb.Brain):
         """
         batch = batch.to(self.device)
         mixture, lengths = batch.mix_sig
-        target = torch.stack(
-            [
-                batch[f"s{number}_sig"].data
-                for number in range(1, self.hparams.num_spks + 1)
-            ],
-            dim=-1,
-        )  # [B, T, S]
+        numbers = range(1, self.hparams.num_spks + 1)
+        views = [[batch[f"s{number}_sig"].data for number in numbers]]
+        if hasattr(batch, "s1_image_sig"):
+            views += [[batch[f"s{n}_image_sig"].data for n in numbers]]
+        # Targets and images, or the targets that are both.
+        sources = torch.stack([torch.stack(v, dim=-1) for v in views])
         if stage == sb.Stage.TRAIN:
-            mixture, target, lengths = self.augment(mixture, target, lengths)
+            mixture, sources, lengths = self.augment(mixture, sources, lengths)
+        target, image = sources[0], sources[-1]  # [B, T, S]
         estimate = separate(
             mixture,
             None if bool((lengths == 1).all()) else lengths,
@@ -155,23 +160,27 @@ class SeparationBrain(sb.Brain):
             self.modules.masknet,
             self.modules.decoder,
         )
-        return Separated(estimate, target, mixture, lengths)
+        return Separated(estimate, target, image, mixture, lengths)
 
     @torch.no_grad()
     def augment(
         self,
         mixture: torch.Tensor,
-        target: torch.Tensor,
+        sources: torch.Tensor,
         lengths: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Changes speed, shifts, drops and cuts, as the YAML says.
+
+        Before anything is dropped the mixture is the sum of the images and
+        the noise, which is cut or repeated to their length.
 
         Arguments
         ---------
         mixture : torch.Tensor
             ``[B, T]``.
-        target : torch.Tensor
-            ``[B, T, S]``.
+        sources : torch.Tensor
+            ``[V, B, T, S]``: the first view are the targets, the last one
+            the images.
         lengths : torch.Tensor
             Relative, ``[B]``.
 
@@ -180,34 +189,43 @@ class SeparationBrain(sb.Brain):
         torch.Tensor
             Mixture, ``[B, T']``.
         torch.Tensor
-            Targets, ``[B, T', S]``.
+            Sources, ``[V, B, T', S]``.
         torch.Tensor
             Relative lengths, ``[B]``.
         """
-        if getattr(self.hparams, "use_speedperturb", False):
-            changed = change_speed(target, self.hparams.speed_perturb)
-            target, mixture = remix(target, mixture, changed)
-        if getattr(self.hparams, "use_rand_shift", False):
-            shifted = random_shift(
-                target,
-                num_samples(lengths, target.shape[1]),
-                self.hparams.min_shift,
-                self.hparams.max_shift,
+        hparams = self.hparams
+        noise = mixture - sources[-1].sum(-1)  # [B, T]
+        samples = num_samples(lengths, noise.shape[1])
+        changed = False
+        if getattr(hparams, "use_speedperturb", False):
+            sources = change_speed(sources, hparams.speed_perturb)
+            changed = True
+        if getattr(hparams, "use_rand_shift", False):
+            sources = random_shift(
+                sources,
+                num_samples(lengths, sources.shape[2]),
+                hparams.min_shift,
+                hparams.max_shift,
             )
-            target, mixture = remix(target, mixture, shifted)
-        if getattr(self.hparams, "use_wavedrop", False):
-            mixture = self.hparams.drop_chunk(mixture, lengths)
-            mixture = self.hparams.drop_freq(mixture)
-        if getattr(self.hparams, "limit_training_signal_len", False):
-            signals = torch.cat([mixture.unsqueeze(-1), target], dim=-1)
+            changed = True
+        if changed:
+            noise = fit_noise(noise, samples, sources.shape[2])
+            mixture = sources[-1].sum(-1) + noise
+        if getattr(hparams, "use_wavedrop", False):
+            mixture = hparams.drop_chunk(mixture, lengths)
+            mixture = hparams.drop_freq(mixture)
+        if getattr(hparams, "limit_training_signal_len", False):
+            V, _, T, S = sources.shape
+            signals = torch.cat([mixture.unsqueeze(-1), *sources], dim=-1)
             signals, samples = random_segment(
                 signals,
-                num_samples(lengths, signals.shape[1]),
-                self.hparams.training_signal_len,
-            )
+                num_samples(lengths, T),
+                hparams.training_signal_len,
+            )  # [B, T', 1 + V * S]
             lengths = samples / signals.shape[1]
-            mixture, target = signals[..., 0], signals[..., 1:]
-        return mixture, target, lengths
+            mixture = signals[..., 0]
+            sources = signals[..., 1:].unflatten(-1, (V, S)).movedim(-2, 0)
+        return mixture, sources, lengths
 
     # --------------------------------------------------------------- loss
 
@@ -248,7 +266,11 @@ class SeparationBrain(sb.Brain):
 
     def _losses(self, predictions: Separated) -> torch.Tensor:
         """The loss of each mixture, ``[B]``, without its padding."""
-        estimate, target, _, lengths = predictions
+        estimate, target, lengths = (
+            predictions.estimate,
+            predictions.target,
+            predictions.lengths,
+        )
         loss = self.hparams.loss
         if bool((lengths == 1).all()):
             return loss(target, estimate).flatten()
@@ -462,7 +484,7 @@ class SeparationBrain(sb.Brain):
         with torch.no_grad(), self.evaluation_ctx:
             separated = self.compute_forward(batch, stage)
             losses = self._losses(separated).detach().cpu()
-        estimate, target, mixture, lengths = separated
+        estimate, target, image, mixture, lengths = separated
         same = mixture.unsqueeze(-1).expand_as(target)
         baseline = metrics.si_snr(
             estimate=same, target=target, lengths=lengths
@@ -471,7 +493,15 @@ class SeparationBrain(sb.Brain):
         self._losses_of_items.append(losses)
         self._improvements.append(-losses - baseline.nanmean(1))
         if stage == sb.Stage.TEST and if_main_process():
-            self._evaluation.add(batch.id, estimate, target, mixture, lengths)
+            conditions = {}
+            if getattr(self.hparams, "mixture", "mix_clean") != "mix_clean":
+                snr_db = metrics.input_snr(image, mixture, lengths)
+                conditions["input_snr_db"] = snr_db
+            if hasattr(batch, "rt60_s"):
+                conditions["rt60_s"] = batch.rt60_s
+            self._evaluation.add(
+                batch.id, estimate, target, mixture, lengths, conditions
+            )
         return losses.nanmean()
 
     def on_stage_end(
@@ -530,6 +560,7 @@ class SeparationBrain(sb.Brain):
                     key: getattr(self.hparams, key, None)
                     for key in ("seed", "data_folder", "dynamic_mixing")
                 },
+                **self._task(),
                 "command": " ".join(sys.argv),
                 "device": str(self.device),
                 "precision": self.eval_precision,
@@ -542,11 +573,21 @@ class SeparationBrain(sb.Brain):
             }
         )
 
+    def _task(self) -> dict[str, Any]:
+        """What stands beside every number: the same data give many tasks."""
+        return {
+            key: getattr(self.hparams, key)
+            for key in ("dataset", "mixture", "target", "version")
+            if hasattr(self.hparams, key)
+        }
+
     def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
         # On every rank: log_stats itself writes on the first one alone, and
         # then waits for the others.
         for train_logger in self._loggers:
-            train_logger.log_stats(stats_meta=stats_meta, **stats)
+            train_logger.log_stats(
+                stats_meta={**stats_meta, **self._task()}, **stats
+            )
 
 
 def _takes_lengths(loss: Any) -> bool:

@@ -26,6 +26,7 @@ from s4m_sb.rooms import RoomResponses, room_responses
 
 PEAK = 0.9
 LOUDNESS_BLOCK_S = 0.4  # of ITU-R BS.1770; what is shorter is repeated
+LOUDNESS_PEAK = 0.25
 
 
 @dataclass(frozen=True)
@@ -237,16 +238,19 @@ def _convolve(signal: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
 
 
 def _loudness_db(signal: torch.Tensor, sample_rate: int) -> float:
-    level = float(signal.square().mean().sqrt())
-    if level == 0:
+    peak = float(signal.abs().max())
+    if peak == 0:
         return -math.inf
     shortest = math.ceil(LOUDNESS_BLOCK_S * sample_rate)
     if len(signal) < shortest:
         signal = signal.repeat(-(-shortest // len(signal)))
-    # At a common level nothing falls below the gate for silence.
-    return float(loudness(signal[None] / level, sample_rate)) + 20 * (
-        math.log10(level)
-    )
+    # At a common peak, which the filters (they amplify by 4 dB) do not clip
+    # at 1, and whose loudness is above the gate for silence, -70 dB.
+    signal = signal[None] * (LOUDNESS_PEAK / peak)
+    loudness_db = float(loudness(signal, sample_rate))
+    if not math.isfinite(loudness_db):  # a click and nothing more
+        loudness_db = 10 * math.log10(float(signal.square().mean()))
+    return loudness_db + 20 * math.log10(peak / LOUDNESS_PEAK)
 
 
 def _peak(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from s4m_sb.augment import change_speed, random_segment, random_shift, remix
+from s4m_sb.augment import change_speed, fit_noise, random_segment, random_shift
 from s4m_sb.errors import InputError
 
 B, T, S = 6, 50, 2
@@ -106,12 +106,31 @@ def test_each_source_has_its_own_speed_and_all_one_length():
     assert changed.shape == (2, 90, 2)
 
 
-def test_a_remixed_mixture_is_the_sum_of_its_parts():
-    target, noise = torch.randn(2, 100, 3), torch.randn(2, 100)
-    changed = torch.randn(2, 80, 3)
-    kept, mixture = remix(target, target.sum(-1) + noise, changed)
-    assert torch.equal(kept, changed)
-    # float32, five terms of about 1
-    torch.testing.assert_close(
-        mixture, changed.sum(-1) + noise[:, :80], atol=1e-6, rtol=0
-    )
+def test_views_of_a_source_change_alike():
+    views = torch.stack([torch.randn(2, 100, 3), torch.randn(2, 100, 3)])
+    samples = torch.tensor([100, 60])
+    torch.manual_seed(0)
+    shifted = random_shift(views, samples, -50, 50)
+    for view, given in zip(shifted, views, strict=True):
+        torch.manual_seed(0)
+        assert torch.equal(view, random_shift(given, samples, -50, 50))
+    speeds = iter((0.5, 2.0, 1.0))
+
+    def speed_perturb(signal):  # [B, T], another speed at every call
+        speed = next(speeds)
+        index = (torch.arange(int(100 / speed)) * speed).long()
+        return signal[:, index]
+
+    changed = change_speed(views, speed_perturb)
+    assert changed.shape == (2, 2, 50, 3)  # as long as the fastest, speed 2
+    assert torch.equal(changed[..., 1], views[:, :, ::2, 1])
+    assert torch.equal(changed[..., 2], views[:, :, :50, 2])
+
+
+@pytest.mark.parametrize("num_frames", [1, 6, 7, 40])
+def test_noise_is_cut_or_repeated_within_its_length(num_frames):
+    noise, samples = torch.randn(3, 7), torch.tensor([7, 3, 1])
+    fitted = fit_noise(noise, samples, num_frames)
+    for item, given, length in zip(fitted, noise, samples, strict=True):
+        periods = given[:length].repeat(num_frames)
+        assert torch.equal(item, periods[:num_frames])

@@ -8,6 +8,7 @@ import json
 import pytest
 import speechbrain as sb
 import torch
+from small_rooms import SmallRooms
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
@@ -20,6 +21,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 
 from s4m_sb.brain import SSM_LR_LIMIT, SeparationBrain
+from s4m_sb.dynamic_mixing import DynamicMixing
 from s4m_sb.errors import InputError
 from s4m_sb.filterbank import Decoder, Encoder
 from s4m_sb.masknet import S4MMaskNet
@@ -408,6 +410,12 @@ AUGMENTATIONS["all"] = {
 }
 
 
+def views_of(batch, num_spks=2):
+    """The targets, which are the images too."""
+    signals = [batch[f"s{i + 1}_sig"].data for i in range(num_spks)]
+    return torch.stack(signals, dim=-1)[None]  # [1, B, T, S]
+
+
 @pytest.mark.parametrize("num_spks", [2, 3])
 @pytest.mark.parametrize("kind", AUGMENTATIONS)
 def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
@@ -415,11 +423,12 @@ def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
     items = make_items([800, 300, 517], num_spks)
     for _ in range(5):
         batch = PaddedBatch(items)
-        target = torch.stack(
-            [batch[f"s{i + 1}_sig"].data for i in range(num_spks)], -1
+        before = (
+            batch.mix_sig.data,
+            views_of(batch, num_spks),
+            batch.mix_sig.lengths,
         )
-        before = (batch.mix_sig.data, target, batch.mix_sig.lengths)
-        mixture, target, lengths = brain.augment(*before)
+        mixture, (target,), lengths = brain.augment(*before)
         B, T, S = target.shape
         assert (B, S) == (3, num_spks)
         assert mixture.shape == (B, T)
@@ -429,10 +438,8 @@ def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
         assert max(samples) == T
         if kind == "shift":
             assert samples == [800, 300, 517]
-            energy = (batch.mix_sig.data.square()).sum(1)
-            assert energy.shape == (3,)
             for source, shifted in zip(
-                before[1].unbind(-1), target.unbind(-1), strict=True
+                before[1][0].unbind(-1), target.unbind(-1), strict=True
             ):
                 assert torch.equal(
                     source.sort(1).values, shifted.sort(1).values
@@ -449,31 +456,98 @@ def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
 def test_no_augmentation_changes_nothing(tmp_path):
     brain = make_brain(tmp_path)
     batch = PaddedBatch(make_items([800, 300]))
-    target = torch.stack([batch.s1_sig.data, batch.s2_sig.data], -1)
     mixture, same, lengths = brain.augment(
-        batch.mix_sig.data, target, batch.mix_sig.lengths
+        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
     )
     assert torch.equal(mixture, batch.mix_sig.data)
-    assert torch.equal(same, target)
+    assert torch.equal(same, views_of(batch))
     assert torch.equal(lengths, batch.mix_sig.lengths)
 
 
 @pytest.mark.parametrize("kind", ["speed", "shift"])
-def test_noise_in_the_mixture_stays_in_it(tmp_path, kind):
+def test_noise_is_fitted_to_the_speech(tmp_path, kind):
+    # Whether the speech gets longer or shorter: the noise follows.
     brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
-    batch = PaddedBatch(make_items([800]))
-    target = torch.stack([batch.s1_sig.data, batch.s2_sig.data], -1)
-    noise = torch.randn(1, 800)
-    mixture, target, _ = brain.augment(
-        batch.mix_sig.data + noise, target, torch.ones(1)
+    batch = PaddedBatch(make_items([800, 300]))
+    noise = torch.randn(2, 800)
+    durations = set()
+    for _ in range(10):
+        mixture, (target,), lengths = brain.augment(
+            batch.mix_sig.data + noise, views_of(batch), batch.mix_sig.lengths
+        )
+        T = mixture.shape[1]
+        durations.add(T)
+        for i, length in enumerate((800, 300)):
+            valid = round(float(lengths[i]) * T)
+            fitted = noise[i, torch.arange(valid) % length]
+            torch.testing.assert_close(
+                (mixture - target.sum(-1))[i, :valid],
+                fitted,
+                rtol=0,
+                atol=1e-5,  # float32 sums of numbers up to about 10
+            )
+    assert kind == "shift" or (min(durations) < 800 < max(durations))
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_target_and_image_change_alike(tmp_path, kind):
+    # The mixture holds the images, the loss compares with other targets.
+    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
+    target = 0.1 * torch.randn(2, 800, 2)
+    noise = 0.1 * torch.randn(2, 800)
+    for _ in range(5):
+        mixture, sources, _ = brain.augment(
+            (3 * target).sum(-1) + noise,
+            torch.stack([target, 3 * target]),
+            torch.ones(2),
+        )
+        # float32; resampling is linear
+        torch.testing.assert_close(
+            3 * sources[0], sources[1], rtol=0, atol=1e-6
+        )
+        if kind != "cut" and kind != "all":
+            T = mixture.shape[1]
+            torch.testing.assert_close(
+                mixture,
+                sources[1].sum(-1) + noise[:, torch.arange(T) % 800],
+                rtol=0,
+                atol=1e-6,  # float32 sums of numbers below 3
+            )
+
+
+@pytest.mark.parametrize("num_spks, rooms", [(1, False), (2, False), (2, True)])
+def test_the_mixture_heard_is_the_sum_of_the_parts_known(
+    tmp_path, speech_folder, num_spks, rooms
+):
+    # From dynamic mixing over noise, in rooms, through every augmentation
+    # but cutting, to what the network gets and the loss compares.
+    speed, shift = AUGMENTATIONS["speed"], AUGMENTATIONS["shift"]
+    brain = make_brain(
+        tmp_path, s4m(num_spks), num_spks=num_spks, **speed, **shift
     )
-    T = min(800, mixture.shape[1])
-    torch.testing.assert_close(
-        (mixture - target.sum(-1))[:, :T],
-        noise[:, :T],
-        rtol=0,
-        atol=1e-5,  # float32 sums of numbers up to about 10
+    mixtures = DynamicMixing(
+        speech_folder,
+        num_mixtures=4,
+        num_spks=num_spks,
+        sample_rate=8000,
+        segment_s=0.3,
+        noise=speech_folder,  # babble
+        rooms=SmallRooms(num_spks, 8000) if rooms else None,
     )
+    durations = set()
+    for index in range(4):
+        separated = brain.compute_forward(PaddedBatch([mixtures[index]]), TRAIN)
+        T = separated.mixture.shape[1]
+        durations.add(T)
+        noise = mixtures.draw(index).noise[torch.arange(T) % 2400]
+        torch.testing.assert_close(
+            separated.mixture[0],
+            separated.image[0].sum(-1) + noise,
+            rtol=0,
+            atol=1e-6,  # float32 sums of four signals below 1
+        )
+        assert rooms != torch.equal(separated.image, separated.target)
+    assert len(durations) > 1  # the speed did change
 
 
 def test_drops_change_the_mixture_alone(tmp_path):
@@ -486,11 +560,10 @@ def test_drops_change_the_mixture_alone(tmp_path):
         ),
     )
     batch = PaddedBatch(make_items([800, 500]))
-    target = torch.stack([batch.s1_sig.data, batch.s2_sig.data], -1)
     mixture, same, lengths = brain.augment(
-        batch.mix_sig.data, target, batch.mix_sig.lengths
+        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
     )
-    assert torch.equal(same, target)
+    assert torch.equal(same, views_of(batch))
     assert mixture.shape == batch.mix_sig.data.shape
     assert not torch.allclose(mixture, batch.mix_sig.data)
 

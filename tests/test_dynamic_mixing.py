@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import soundfile
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from small_rooms import SmallRooms
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s4m_sb.corpus import read_corpus
@@ -210,3 +212,62 @@ def test_bad_values_are_refused(make, keys, message):
         make(**keys)
     with pytest.raises(InputError, match="epoch is -1"):
         make().set_epoch(-1)
+
+
+@pytest.fixture(scope="module")
+def noise_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(1)
+    for name in ("rain", "wind"):
+        samples = 0.1 * rng.standard_normal(2 * RATE)
+        soundfile.write(folder / f"{name}.wav", samples, RATE)
+    return folder
+
+
+@pytest.mark.parametrize("num_spks", [1, 2])
+def test_noise_is_what_the_sources_leave(make, noise_folder, num_spks):
+    mixtures = make(noise=noise_folder, num_spks=num_spks)
+    assert (
+        list(mixtures[0])
+        == ["id", "mix_sig", "s1_sig", "s2_sig"][: 2 + num_spks]
+    )
+    for index in range(4):
+        item, drawn = mixtures[index], mixtures.draw(index)
+        sources = [item[f"s{k + 1}_sig"] for k in range(num_spks)]
+        assert torch.equal(torch.stack(sources, dim=1), drawn.sources)
+        torch.testing.assert_close(
+            item["mix_sig"] - sum(sources),
+            drawn.noise,
+            rtol=0,
+            atol=1e-6,  # float32 sums below 1
+        )
+
+
+@pytest.mark.parametrize("target", ["anechoic", "reverb"])
+def test_targets_in_rooms(make, noise_folder, target):
+    mixtures = make(
+        noise=noise_folder, rooms=SmallRooms(2, RATE), target=target
+    )
+    item, drawn = mixtures[1], mixtures.draw(1)
+    given = torch.stack([item["s1_sig"], item["s2_sig"]], dim=1)
+    keys = ["id", "mix_sig", "s1_sig", "s2_sig"]
+    assert not torch.equal(drawn.sources, drawn.images)
+    assert torch.equal(item["mix_sig"], drawn.mixture)
+    if target == "reverb":
+        assert list(item) == keys
+        assert torch.equal(given, drawn.images)
+    else:
+        assert list(item) == [*keys, "s1_image_sig", "s2_image_sig"]
+        assert torch.equal(given, drawn.sources)
+        images = torch.stack([item["s1_image_sig"], item["s2_image_sig"]], 1)
+        assert torch.equal(images, drawn.images)
+
+
+def test_an_unknown_target_is_refused(make):
+    with pytest.raises(InputError, match="target is 'dry'; use one of anech"):
+        make(target="dry")
+
+
+def test_one_speaker_alone_is_no_mixture(make):
+    with pytest.raises(InputError, match="num_spks is 1; at least 2"):
+        make(num_spks=1)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small_rooms import SmallRooms
 from torchaudio.functional import loudness
 
 from s4m_sb.corpus import read_corpus
 from s4m_sb.errors import InputError
 from s4m_sb.mixtures import MixtureDrawer
 from s4m_sb.noise import NoiseDrawer
-from s4m_sb.rendering import PEAK, add, render
-from s4m_sb.rooms import FreshRooms, room_responses
+from s4m_sb.rendering import PEAK, add, mix, render
+from s4m_sb.rooms import room_responses
 
 RATE = 8000
 SURROUNDINGS = list(itertools.product([False, True], [False, True]))
@@ -40,7 +41,7 @@ def make(speech_folder, tmp_path_factory):
             segment_s=segment_s,
             join_short=True,
             noise=NoiseDrawer(corpus, RATE) if noise else None,
-            rooms=FreshRooms(num_spks, RATE) if rooms else None,
+            rooms=SmallRooms(num_spks, RATE) if rooms else None,
         )
 
     return make_drawer
@@ -109,18 +110,30 @@ def test_whatever_is_summed_stays_below_the_peak(make, noise, rooms):
         assert loudest == pytest.approx(PEAK, rel=1e-6)  # float32
 
 
+def loudness_db(signal):
+    """At a quarter of its level: torchaudio's filters clip at 1."""
+    return float(loudness(0.25 * signal[None], RATE)) + 12.0412
+
+
 @pytest.mark.parametrize("rooms", [False, True])
 def test_the_noise_has_its_level(make, rooms):
     for drawn in draws(make(True, rooms)):
-        loudest = max(
-            float(loudness(source[None], RATE))
-            for source in drawn.sources.unbind(1)
-        )
-        noise = float(loudness(drawn.noise[None], RATE))
-        assert loudest - noise == pytest.approx(
+        loudest = max(map(loudness_db, drawn.sources.unbind(1)))
+        assert loudest - loudness_db(drawn.noise) == pytest.approx(
             drawn.plan.noise.snr_db,
             abs=1e-3,  # float32 filters, in dB
         )
+
+
+def test_a_click_has_a_level(make):
+    # All blocks of it are below the gate for silence.
+    drawn = draws(make(True), 1)[0]
+    click = torch.zeros(len(drawn.noise))
+    click[100] = 1.0
+    signals = list(drawn.sources.unbind(1))
+    mixture = mix(drawn.plan, signals, 1e-3 * click)
+    assert mixture.noise.isfinite().all() and mixture.noise.any()
+    assert torch.equal(mix(drawn.plan, signals, click).noise, mixture.noise)
 
 
 def test_short_noise_has_a_level_too(make):
