@@ -21,6 +21,8 @@ from s4m_sb.lengths import num_samples, sample_mask
 
 EPS = 1e-8  # SpeechBrain's: it makes -80 dB the lowest SI-SNR
 FLOOR_DB = 10 * math.log10(EPS)
+WORST_PESQ = 1.0  # "bad" on its scale
+PESQ_PIECE_S = 30  # the library has room for 50 utterances, and no check
 NO_NOISE_DB = 70.0  # 16-bit files round at about 80 dB below the speech
 
 
@@ -413,6 +415,9 @@ def pesq(
 ) -> torch.Tensor:
     """Perceived quality, ITU-T P.862, by torchmetrics and pesq.
 
+    It is meant for a few sentences: a signal of more than 30 s is rated in
+    equal pieces of at most 30 s, whose mean counts.
+
     Arguments
     ---------
     estimate : torch.Tensor
@@ -427,8 +432,8 @@ def pesq(
     Returns
     -------
     torch.Tensor
-        About 1 (bad) to 4.6, ``[B, S]``; NaN where the target is silent or
-        PESQ finds no speech.
+        About 1 (bad) to 4.6, ``[B, S]``; 1 for a silent estimate, NaN where
+        the target is silent or PESQ finds no speech.
 
     Raises
     ------
@@ -449,7 +454,11 @@ def pesq(
     except ImportError as error:
         raise InputError(_not_installed("pesq", error)) from error
 
-    def one(estimate: torch.Tensor, target: torch.Tensor) -> float:
+    def piece(estimate: torch.Tensor, target: torch.Tensor) -> float:
+        if not target.any():
+            return math.nan
+        if not estimate.any():
+            return WORST_PESQ
         try:
             return float(
                 perceptual_evaluation_speech_quality(
@@ -458,6 +467,17 @@ def pesq(
             )
         except (library.NoUtterancesError, library.BufferTooShortError):
             return math.nan
+
+    def one(estimate: torch.Tensor, target: torch.Tensor) -> float:
+        if not estimate.isfinite().all():
+            return math.nan
+        num_pieces = math.ceil(len(target) / (PESQ_PIECE_S * sample_rate))
+        values = map(
+            piece,
+            estimate.tensor_split(num_pieces),
+            target.tensor_split(num_pieces),
+        )
+        return float(torch.tensor(list(values)).nanmean())
 
     return _one_by_one(one, estimate, target, lengths)
 

@@ -359,6 +359,47 @@ def test_perceptual_metrics_refuse_or_leave_out_what_they_cannot_rate():
     assert metrics.pesq(short, short, sample_rate=8000).isnan().all()
 
 
+@pytest.mark.parametrize("sample_rate", [8000, 16000])
+def test_pesq_of_an_estimate_that_is_no_speech(sample_rate):
+    for library in ("torchmetrics", "pesq"):
+        pytest.importorskip(library)
+    target = speech_like(num_frames=sample_rate, num_sources=3)
+    estimate = target.clone()
+    estimate[..., 0] = 0
+    estimate[0, 5, 1] = math.nan
+    estimate[..., 2] *= 1e-12  # PESQ has a level of its own
+    values = metrics.pesq(estimate, target, sample_rate)[0]
+    assert values[0] == metrics.WORST_PESQ
+    assert values[1].isnan()
+    assert values[2] > 4.5
+
+
+def test_pesq_rates_long_signals_in_pieces():
+    # In one go the library writes behind its arrays: it has room for 50
+    # bursts of speech.
+    for library in ("torchmetrics", "pesq"):
+        pytest.importorskip(library)
+    burst = torch.cat([speech_like(4800), torch.zeros(1, 3200, 1)], dim=1)
+    target = burst.repeat(1, 90, 1)  # 90 s at 8 kHz
+    estimate = target + 0.03 * voices(*target.shape, seed=3)
+    value = metrics.pesq(estimate, target, sample_rate=8000)
+    pieces = [
+        metrics.pesq(estimate[:, part], target[:, part], sample_rate=8000)
+        for part in (slice(240000), slice(240000, 480000), slice(480000, None))
+    ]
+    assert float(value) == pytest.approx(
+        float(torch.cat(pieces).mean()),
+        abs=1e-6,  # float32
+    )
+    pause = torch.zeros(1, 240000, 1)  # a piece without speech
+    shorter = metrics.pesq(
+        torch.cat([estimate[:, :240000], pause], dim=1),
+        torch.cat([target[:, :240000], pause], dim=1),
+        sample_rate=8000,
+    )
+    assert torch.equal(shorter, pieces[0])
+
+
 @pytest.mark.parametrize(
     ("metric", "library"),
     [("sdr", "torchmetrics"), ("pesq", "pesq"), ("stoi", "pystoi")],
