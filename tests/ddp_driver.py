@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 
+from s4m_sb import experiment
+
 
 def record_recipe(train, argv, path):
     """Runs ``train.main``; notes mixtures and last parameters."""
     seen = []
 
-    class Recording(train.SeparationBrain):
+    class Recording(experiment.SeparationBrain):
         def fit_batch(self, batch):
             epoch = self.hparams.epoch_counter.current
             for name, signal in zip(batch.id, batch.mix_sig.data, strict=True):
@@ -32,11 +34,12 @@ def record_recipe(train, argv, path):
                 {"seen": seen, "parameters": self.modules.state_dict()}, path
             )
 
-    original, train.SeparationBrain = train.SeparationBrain, Recording
+    original = experiment.SeparationBrain
+    experiment.SeparationBrain = Recording
     try:
         train.main(argv)
     finally:
-        train.SeparationBrain = original
+        experiment.SeparationBrain = original
 
 
 def state(modules):
@@ -72,16 +75,16 @@ def train_brain(folder, threshold, num_items, loader, run_opts):
 
 def main(arguments):
     """All parts, one after the other."""
-    from recipe_runs import load_train
+    from recipe_runs import load_script
 
     torch.set_num_threads(1)
-    train = load_train()
     rank = int(os.environ["RANK"])
     folder = Path(arguments["folder"])
-    for name, argv in arguments["recipes"].items():
+    train = load_script(Path(arguments["recipe"]))
+    for name, argv in arguments["runs"].items():
         record_recipe(train, argv, folder / f"{name}{rank}.pt")
         # The process group stays for what comes next.
-        train.ddp_init_group = lambda run_opts: None
+        experiment.ddp_init_group = lambda run_opts: None
 
     parts = {}
     for name, thresholds in arguments["thresholds"].items():

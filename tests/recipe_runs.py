@@ -1,15 +1,21 @@
-"""Runs of the WSJ0Mix recipe as a user starts them, with tiny networks."""
+"""Runs of the recipes as a user starts them, with tiny networks."""
 
+import csv
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import yaml as pyyaml
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-RECIPE = REPOSITORY / "recipes/WSJ0Mix/separation"
-HPARAMS = RECIPE / "hparams"
+WSJ0MIX = REPOSITORY / "recipes/WSJ0Mix/separation"
+WHAM = REPOSITORY / "recipes/WHAMandWHAMR/separation"
+RECIPES = (WSJ0MIX,)
 
 # A network of some thousand parameters; two mixtures of half a second in a
 # batch; all in one process.
@@ -44,13 +50,13 @@ def environment():
     return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(yaml, output_folder, *flags, **options):
-    """Starts ``python train.py`` in the recipe's folder."""
+def start(recipe, yaml, output_folder, *flags, **options):
+    """Starts ``python train.py hparams/...`` in a recipe's folder."""
     return subprocess.Popen(
-        [sys.executable, "train.py", str(yaml)]
+        [sys.executable, "train.py", str(Path("hparams") / yaml)]
         + as_options({**options, "output_folder": str(output_folder)})
         + ["--noprogressbar", "--device", "cpu", *flags],
-        cwd=RECIPE,
+        cwd=recipe,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,9 +71,81 @@ def finish(process, timeout_s=120):
     return output
 
 
-def train(yaml, output_folder, **options):
+def train(recipe, yaml, output_folder, **options):
     """Runs ``python train.py`` to its end; what it printed."""
-    return finish(start(yaml, output_folder, **options))
+    return finish(start(recipe, yaml, output_folder, **options))
+
+
+def killed_and_resumed(recipe, yaml, output_folder, steps, **options):
+    """A training, killed within its second epoch or later and started again.
+
+    It must save every few steps. Gives the epoch and the step of the
+    checkpoint that it went on from, and what was printed after the new start.
+    """
+    process = start(recipe, yaml, output_folder, **options)
+    found = None
+    while found is None and process.poll() is None:
+        time.sleep(0.01)
+        try:
+            latest = checkpoints_in(output_folder)[-1]
+            epoch, step = progress_in(latest)
+        except (IndexError, ValueError, OSError, TypeError, KeyError):
+            continue  # none yet, or deleted while it was read
+        if not latest["end-of-epoch"] and epoch > 1 and step < steps / 2:
+            found = latest
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (output_folder / "test_results.csv").exists()
+    latest = checkpoints_in(output_folder)[-1]
+    assert not latest["end-of-epoch"], "killed too late"
+    epoch, step = progress_in(latest)
+    printed = train(recipe, yaml, output_folder, **options)
+    return epoch, step, printed
+
+
+def checkpoints_in(output_folder):
+    """Meta data of the whole checkpoints, oldest first."""
+    found = [
+        pyyaml.safe_load((path.parent / "CKPT.yaml").read_text())
+        | {"path": path.parent}
+        for path in (output_folder / "save").glob("CKPT*/optimizer.ckpt")
+    ]
+    return sorted(found, key=lambda meta: meta["unixtime"])
+
+
+def progress_in(checkpoint):
+    """The epoch and the step in it at which a checkpoint was saved."""
+    counter = (checkpoint["path"] / "counter.ckpt").read_text()
+    brain = (checkpoint["path"] / "brain.ckpt").read_text()
+    return int(counter), pyyaml.safe_load(brain)["step"]
+
+
+def updates_in(output_folder):
+    """How many updates the latest checkpoint has seen."""
+    latest = checkpoints_in(output_folder)[-1]["path"]
+    return pyyaml.safe_load((latest / "brain.ckpt").read_text())[
+        "optimizer_step"
+    ]
+
+
+def run_s4m(*words):
+    """Runs ``s4m`` to its end."""
+    result = subprocess.run(
+        [sys.executable, "-m", "s4m_sb", *map(str, words)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def read_results(output_folder):
+    """The rows of the test results, the averages last."""
+    with open(output_folder / "test_results.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def train_losses(output_folder):
@@ -76,15 +154,16 @@ def train_losses(output_folder):
     return [float(x) for x in re.findall(r"train loss: (\S+)", log)]
 
 
-def load_train():
-    """The recipe's ``train.py`` as a module."""
-    sys.path.insert(0, str(RECIPE))  # it imports prepare_data
+def load_script(recipe, name="train"):
+    """A script of a recipe as a module."""
+    path = recipe / f"{name}.py"
+    unique = f"{recipe.parent.name}_{name}"
+    sys.path.insert(0, str(recipe))  # train.py imports prepare_data
     try:
-        spec = importlib.util.spec_from_file_location(
-            "wsj0mix_train", RECIPE / "train.py"
-        )
+        spec = importlib.util.spec_from_file_location(unique, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(RECIPE))
+        sys.path.remove(str(recipe))
+        sys.modules.pop("prepare_data", None)  # every recipe has one
     return module

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ddp_driver import train_brain
-from recipe_runs import HPARAMS, TINY, as_options, environment
+from recipe_runs import TINY, WSJ0MIX, as_options, environment
 from torch.utils.data import DistributedSampler
 
 from s4m_sb.mix_dataset import make_mix_dataset
@@ -47,9 +47,10 @@ def ranks(speech_folder, tmp_path_factory):
     }
     arguments = {
         "folder": str(folder),
-        "recipes": {
+        "recipe": str(WSJ0MIX),
+        "runs": {
             name: [
-                str(HPARAMS / "s4m-tiny.yaml"),
+                str(WSJ0MIX / "hparams/s4m-tiny.yaml"),
                 *as_options({**options, **more}),
                 *("--output_folder", str(folder / name), "--noprogressbar"),
             ]

@@ -1,32 +1,23 @@
 """CSV files of data sets in the layout of WSJ0-mix, and what is refused."""
 
 import csv
-import importlib.util
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from recipe_runs import WSJ0MIX, load_script
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.errors import InputError
 from s4m_sb.mix_csv import OFFICIAL_COUNTS
 from s4m_sb.mix_dataset import make_mix_dataset
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes/WSJ0Mix/separation"
 LENGTHS = {"tr": [800, 1000, 400], "cv": [500, 600], "tt": [1234]}
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare_data = load("prepare_data")
-prepare_wsj0mix = prepare_data.prepare_wsj0mix
+prepare_wsj0mix = load_script(WSJ0MIX, "prepare_data").prepare_wsj0mix
 
 
 def write_tree(root, num_spks=2, rate=8000):

@@ -1,34 +1,29 @@
 """The WSJ0Mix recipe from data to voices, as its users run it."""
 
-import csv
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import soundfile
+import speechbrain
 import torch
-import yaml
 from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import (
-    HPARAMS,
-    RECIPE,
-    REPOSITORY,
     TINY,
+    WSJ0MIX,
     as_options,
-    environment,
     finish,
-    load_train,
+    killed_and_resumed,
+    load_script,
+    read_results,
+    run_s4m,
     start,
     train,
     train_losses,
+    updates_in,
 )
 from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.run_opts import RunOptions
 
 from s4m_sb.cli import main
 from s4m_sb.errors import InputError, one_line
@@ -38,137 +33,7 @@ from s4m_sb.metrics import pit_si_snr
 from s4m_sb.mix_dataset import make_mix_dataset
 from s4m_sb.separate import separate
 
-YAMLS = sorted(path.name for path in HPARAMS.glob("*.yaml"))
-OVERRIDES = {"data_folder": "/data", "base_folder_dm": "/data"}
-
-# What SpeechBrain's own train.py for WSJ0Mix asks of its YAML.
-SPEECHBRAIN_KEYS = set(
-    """
-    data_folder save_folder output_folder num_spks skip_prep sample_rate
-    dynamic_mixing base_folder_dm train_data valid_data test_data
-    training_signal_len limit_training_signal_len dataloader_opts modules
-    optimizer checkpointer epoch_counter lr_scheduler train_logger loss
-    use_speedperturb use_rand_shift min_shift max_shift speed_perturb
-    use_wavedrop drop_chunk drop_freq Encoder MaskNet Decoder
-    threshold_byloss threshold loss_upper_lim clip_grad_norm
-    save_audio n_audio_to_save precision
-    """.split()
-)
-
-
-# ------------------------------------------------------------------- YAMLs
-
-
-# How a script asks for a key; SpeechBrain looks for these in its recipes.
-FORMS = (
-    'hparams["{}"]',
-    "hparams.{}",
-    'hparams.get("{}"',
-    'getattr(self.hparams, "{}"',
-)
-
-
-def keys_of(text):
-    """The keys at the top, and those that stand in references."""
-    top = re.findall(r"^(\w+):", text, re.MULTILINE)
-    return top, set(re.findall(r"<(\w+)", text))
-
-
-@pytest.mark.parametrize("name", YAMLS)
-def test_every_key_is_used(name):
-    text = (HPARAMS / name).read_text(encoding="utf-8")
-    scripts = "".join(
-        path.read_text(encoding="utf-8")
-        for path in (
-            RECIPE / "train.py",
-            REPOSITORY / "s4m_sb/brain.py",
-        )
-    )
-    top, referred = keys_of(text)
-    assert len(top) == len(set(top))
-    unused = [
-        key
-        for key in top
-        if key not in referred
-        and not any(form.format(key) in scripts for form in FORMS)
-        and key not in RunOptions().as_dict()
-        and f"{key}: !apply" not in text
-    ]
-    assert unused == []
-    assert referred <= set(top)
-
-
-@pytest.mark.parametrize("name", YAMLS)
-def test_speechbrains_recipe_finds_its_keys(name):
-    top, _ = keys_of((HPARAMS / name).read_text(encoding="utf-8"))
-    assert SPEECHBRAIN_KEYS - set(top) == set()
-
-
-@pytest.mark.parametrize(
-    "name, millions",
-    [("s4m-tiny.yaml", 1.84), ("s4m.yaml", 3.59), ("s4m-cpu.yaml", 0.32)],
-)
-def test_the_networks_have_the_stated_size(name, millions):
-    text = (HPARAMS / name).read_text(encoding="utf-8")
-    hparams = load_hyperpyyaml(text, OVERRIDES)
-    count = sum(
-        parameter.numel()
-        for module in hparams["modules"].values()
-        for parameter in module.parameters()
-    )
-    assert count / 1e6 == pytest.approx(millions, abs=0.005)  # two decimals
-    (stated,) = re.findall(r"\(([\d.]+) M parameters", text)
-    assert stated == f"{count / 1e6:.1f}"
-    # Each module is in the checkpoints and trained.
-    recoverables = hparams["checkpointer"].recoverables
-    for key, module in hparams["modules"].items():
-        assert recoverables[key] is module
-    assert set(hparams["modules"]) == {"encoder", "masknet", "decoder"}
-
-
-def test_all_yamls_are_tested():
-    assert YAMLS == ["s4m-cpu.yaml", "s4m-tiny.yaml", "s4m.yaml"]
-
-
-def test_the_two_sizes_differ_where_they_say():
-    def values(name):
-        text = (HPARAMS / name).read_text(encoding="utf-8")
-        lines = [line.split("  #")[0] for line in text.splitlines()]
-        return [line for line in lines if line and not line.startswith("#")]
-
-    tiny, full = values("s4m-tiny.yaml"), values("s4m.yaml")
-    different = [
-        pair for pair in zip(tiny, full, strict=True) if len({*pair}) > 1
-    ]
-    assert different == [
-        ("experiment_name: s4m-tiny", "experiment_name: s4m"),
-        ("ff_expand: 2", "ff_expand: 1"),
-        ("s4_per_scale: False", "s4_per_scale: True"),
-    ]
-
-
-def test_train_py_stays_short():
-    assert len((RECIPE / "train.py").read_text().splitlines()) <= 150
-
-
 # ------------------------------------- plain mixing, killed on the way, export
-
-
-def read_results(folder):
-    with open(folder / "test_results.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run_s4m(*words):
-    result = subprocess.run(
-        [sys.executable, "-m", "s4m_sb", *map(str, words)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -180,23 +45,6 @@ def data_folder(speech_folder, tmp_path_factory):
         *("--count", 16, 3, 3, "--jobs", 1),
     )
     return folder
-
-
-def checkpoints_in(folder):
-    """Meta data of the whole checkpoints, oldest first."""
-    found = [
-        yaml.safe_load((path.parent / "CKPT.yaml").read_text())
-        | {"path": path.parent}
-        for path in (folder / "save").glob("CKPT*/optimizer.ckpt")
-    ]
-    return sorted(found, key=lambda meta: meta["unixtime"])
-
-
-def progress_in(checkpoint):
-    """The epoch and the step in it at which a checkpoint was saved."""
-    counter = (checkpoint["path"] / "counter.ckpt").read_text()
-    brain = (checkpoint["path"] / "brain.ckpt").read_text()
-    return int(counter), yaml.safe_load(brain)["step"]
 
 
 NUM_EPOCHS = 4
@@ -220,25 +68,9 @@ def killed_run(data_folder, tmp_path_factory):
         "use_speedperturb": "False",
         "n_audio_to_save": "1",
     }
-    process = start("hparams/s4m-tiny.yaml", folder, **options)
-    found = None
-    while found is None and process.poll() is None:
-        time.sleep(0.01)
-        try:
-            latest = checkpoints_in(folder)[-1]
-            epoch, step = progress_in(latest)
-        except (IndexError, ValueError, OSError, TypeError, KeyError):
-            continue  # none yet, or deleted while it was read
-        if not latest["end-of-epoch"] and epoch > 1 and step < STEPS / 2:
-            found = latest
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, output
-    assert not (folder / "test_results.csv").exists()
-    latest = checkpoints_in(folder)[-1]
-    assert not latest["end-of-epoch"], "killed too late"
-    epoch, step = progress_in(latest)
-    printed = finish(start("hparams/s4m-tiny.yaml", folder, **options))
+    epoch, step, printed = killed_and_resumed(
+        WSJ0MIX, "s4m-tiny.yaml", folder, STEPS, **options
+    )
     return folder, epoch, step, printed
 
 
@@ -247,12 +79,9 @@ def test_a_killed_training_goes_on_in_its_epoch(killed_run):
     assert 0 < step <= STEPS
     begun = [int(x) for x in re.findall(r"Going into epoch (\d+)", printed)]
     assert begun == list(range(epoch, NUM_EPOCHS + 1))
-    last = yaml.safe_load(
-        (checkpoints_in(folder)[-1]["path"] / "brain.ckpt").read_text()
-    )
     # No update was made twice or left out, but for those behind the
     # checkpoint, which are made again.
-    assert last["optimizer_step"] == NUM_EPOCHS * STEPS
+    assert updates_in(folder) == NUM_EPOCHS * STEPS
     log = (folder / "train_log.txt").read_text()
     assert [int(x) for x in re.findall(r"^epoch: (\d+)", log, re.M)] == list(
         range(1, NUM_EPOCHS + 1)
@@ -350,9 +179,11 @@ def test_the_exported_model_separates_like_the_trained_one(
         "data_folder": str(data_folder),
         "pretrained_model": str(tmp_path / "model"),
     }
-    yaml = "hparams/s4m-tiny.yaml"
-    finish(start(yaml, tmp_path / "again", "--test_only", **options))
+    again = (WSJ0MIX, "s4m-tiny.yaml", tmp_path / "again")
+    finish(start(*again, "--test_only", **options))
     assert read_results(tmp_path / "again") == read_results(folder)
+    tables = sorted((tmp_path / "again/save").glob("*.csv"))
+    assert [table.name for table in tables] == ["wsj_tt.csv"]
 
 
 # --------------------------------------- dynamic mixing, three speakers, mini
@@ -367,7 +198,8 @@ def test_dynamic_mixing_of_three_speakers(speech_folder, tmp_path):
         segment_s=0.5,
     )
     train(
-        "hparams/s4m-cpu.yaml",
+        WSJ0MIX,
+        "s4m-cpu.yaml",
         tmp_path / "run",
         **TINY
         | {
@@ -397,7 +229,8 @@ def test_real_speech(mini_speech, tmp_path):
         manifest, tmp_path / "data", num_mixtures=(2, 2, 2), segment_s=1.0
     )
     train(
-        "hparams/s4m-cpu.yaml",
+        WSJ0MIX,
+        "s4m-cpu.yaml",
         tmp_path / "run",
         **TINY
         | {
@@ -524,7 +357,7 @@ train_logger: !new:speechbrain.utils.train_logger.FileTrainLogger
 def test_a_yaml_of_speechbrains_recipe_trains(data_folder, tmp_path):
     path = tmp_path / "convtasnet.yaml"
     path.write_text(SPEECHBRAIN_YAML)
-    train(path, tmp_path / "run", data_folder=str(data_folder))
+    train(WSJ0MIX, path, tmp_path / "run", data_folder=str(data_folder))
     losses = train_losses(tmp_path / "run")
     assert len(losses) == 2 and losses[1] < losses[0]
     rows = read_results(tmp_path / "run")
@@ -538,9 +371,9 @@ def test_a_yaml_of_speechbrains_recipe_trains(data_folder, tmp_path):
 @pytest.fixture
 def run_main(monkeypatch, data_folder, tmp_path):
     """Runs ``train.py`` in this process, for what ends before training."""
-    module = load_train()
+    module = load_script(WSJ0MIX)
     monkeypatch.setattr(
-        module.sb, "create_experiment_directory", lambda **names: None
+        speechbrain, "create_experiment_directory", lambda **names: None
     )
     monkeypatch.setenv("SB_GLOBAL_SEED", "1234")  # it sets this, too
 
@@ -552,9 +385,8 @@ def run_main(monkeypatch, data_folder, tmp_path):
             **options,
         }
         values = {key: x for key, x in values.items() if x is not None}
-        module.main(
-            [str(HPARAMS / yaml), *as_options(values), "--device", "cpu"]
-        )
+        yaml = str(WSJ0MIX / "hparams" / yaml)
+        module.main([yaml, *as_options(values), "--device", "cpu"])
 
     return run
 
@@ -575,7 +407,7 @@ def run_main(monkeypatch, data_folder, tmp_path):
         ({"d_model": "many"}, "s4m-tiny.yaml: Invalid argument to class s4m"),
         ({"yaml": "s5m.yaml"}, "s5m.yaml: No such file"),
         ({"test_metrics": "[snr]"}, "test_metrics: 'snr' is unknown"),
-        ({"skip_prep": "True"}, "wsj_cv.csv: no such file"),
+        ({"skip_prep": "True"}, "wsj_tr.csv: no such file"),
         ({"dynamic_mixing": "True"}, "/yourpath/wsj0/si_tr_s"),
         ({"lr": "-1"}, "optimizer: Invalid learning rate: -1"),
         ({"dataloader_opts": "{batch_size: 0}"}, "dataloader_opts: batch_size"),
@@ -624,7 +456,8 @@ def test_an_error_in_a_worker_is_one_line_too(speech_folder, tmp_path):
     for path in (tmp_path / "data").glob("wav8k/min/tr/s1/*.wav"):
         soundfile.write(path, np.full(4000, np.nan), 8000, subtype="FLOAT")
     process = start(
-        "hparams/s4m-tiny.yaml",
+        WSJ0MIX,
+        "s4m-tiny.yaml",
         tmp_path / "run",
         **TINY
         | {

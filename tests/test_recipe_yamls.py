@@ -1,0 +1,139 @@
+"""The YAMLs of the recipes: no key unused or missing, sizes as stated."""
+
+import re
+
+import pytest
+from hyperpyyaml import load_hyperpyyaml
+from recipe_runs import RECIPES, REPOSITORY
+from speechbrain.utils.run_opts import RunOptions
+
+YAMLS = {
+    f"{recipe.parent.name}/{path.name}": path
+    for recipe in RECIPES
+    for path in sorted(recipe.glob("hparams/*.yaml"))
+}
+OVERRIDES = {"data_folder": "/data"}
+
+# What SpeechBrain's own train.py for WSJ0Mix asks of its YAML.
+SPEECHBRAIN_KEYS = set(
+    """
+    data_folder save_folder output_folder num_spks skip_prep sample_rate
+    dynamic_mixing base_folder_dm train_data valid_data test_data
+    training_signal_len limit_training_signal_len dataloader_opts modules
+    optimizer checkpointer epoch_counter lr_scheduler train_logger loss
+    use_speedperturb use_rand_shift min_shift max_shift speed_perturb
+    use_wavedrop drop_chunk drop_freq Encoder MaskNet Decoder
+    threshold_byloss threshold loss_upper_lim clip_grad_norm
+    save_audio n_audio_to_save precision
+    """.split()
+)
+
+# How a script asks for a key; SpeechBrain looks for these in its recipes.
+FORMS = (
+    'hparams["{}"]',
+    "hparams.{}",
+    'hparams.get("{}"',
+    'hparams, "{}"',  # getattr of self.hparams
+)
+
+
+@pytest.fixture(params=YAMLS)
+def path(request):
+    """Each YAML of each recipe."""
+    return YAMLS[request.param]
+
+
+def keys_of(text):
+    """The keys at the top, and those that stand in references."""
+    top = re.findall(r"^(\w+):", text, re.MULTILINE)
+    return top, set(re.findall(r"<(\w+)", text))
+
+
+def build(path, **overrides):
+    """What a YAML describes."""
+    text = path.read_text(encoding="utf-8")
+    if "base_folder_dm: !PLACEHOLDER" in text:
+        overrides["base_folder_dm"] = "/data"
+    return load_hyperpyyaml(text, OVERRIDES | overrides)
+
+
+def test_every_key_is_used(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = "".join(
+        script.read_text(encoding="utf-8")
+        for script in (
+            path.parents[1] / "train.py",
+            REPOSITORY / "s4m_sb/experiment.py",
+            REPOSITORY / "s4m_sb/brain.py",
+        )
+    )
+    top, referred = keys_of(text)
+    assert len(top) == len(set(top))
+    unused = [
+        key
+        for key in top
+        if key not in referred
+        and not any(form.format(key) in scripts for form in FORMS)
+        and key not in RunOptions().as_dict()
+        and f"{key}: !apply" not in text
+    ]
+    assert unused == []
+    assert referred <= set(top)
+
+
+def test_speechbrains_recipe_finds_its_keys(path):
+    top, _ = keys_of(path.read_text(encoding="utf-8"))
+    assert SPEECHBRAIN_KEYS - set(top) == set()
+
+
+def test_the_network_has_the_stated_size(path):
+    hparams = build(path)
+    count = sum(
+        parameter.numel()
+        for module in hparams["modules"].values()
+        for parameter in module.parameters()
+    )
+    # Two decimals. The ending says which size it is.
+    sizes = {"cpu": 0.32, "tiny": 1.84}
+    millions = sizes.get(path.stem.split("-")[-1], 3.59)
+    assert count / 1e6 == pytest.approx(millions, abs=0.005)
+    (stated,) = re.findall(r"\(([\d.]+) M parameters", path.read_text("utf-8"))
+    assert stated == f"{count / 1e6:.1f}"
+    # Each module is in the checkpoints and trained.
+    recoverables = hparams["checkpointer"].recoverables
+    for key, module in hparams["modules"].items():
+        assert recoverables[key] is module
+    assert set(hparams["modules"]) == {"encoder", "masknet", "decoder"}
+
+
+def test_all_yamls_are_tested():
+    assert sorted(YAMLS) == [
+        "WSJ0Mix/s4m-cpu.yaml",
+        "WSJ0Mix/s4m-tiny.yaml",
+        "WSJ0Mix/s4m.yaml",
+    ]
+
+
+def differences(first, second):
+    """The lines in which two YAMLs differ, without their comments."""
+
+    def values(name):
+        text = YAMLS[name].read_text(encoding="utf-8")
+        lines = [line.split("  #")[0] for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
+
+    pairs = zip(values(first), values(second), strict=True)
+    return [pair for pair in pairs if len({*pair}) > 1]
+
+
+def test_the_two_sizes_differ_where_they_say():
+    assert differences("WSJ0Mix/s4m-tiny.yaml", "WSJ0Mix/s4m.yaml") == [
+        ("experiment_name: s4m-tiny", "experiment_name: s4m"),
+        ("ff_expand: 2", "ff_expand: 1"),
+        ("s4_per_scale: False", "s4_per_scale: True"),
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
+def test_train_py_stays_short(recipe):
+    assert len((recipe / "train.py").read_text().splitlines()) <= 150
