@@ -1,6 +1,7 @@
 """Evaluation on a test set: metrics of each item, their table, saved audio."""
 
 import importlib.util
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from s4m_sb import metrics
 from s4m_sb.audio import write_audio
 from s4m_sb.errors import InputError
 from s4m_sb.lengths import num_samples
-from s4m_sb.results import ResultsTable, write_summary
+from s4m_sb.results import ResultsTable, binned_means, write_summary
+from s4m_sb.score_figure import plot_improvement
 
 logger = get_logger(__name__)
 
@@ -20,6 +22,16 @@ PERCEPTUAL = {"pesq": metrics.pesq, "stoi": metrics.stoi}
 NEEDS = {"si-snr": [], "sdr": ["torchmetrics"]}
 NEEDS |= {"pesq": ["torchmetrics", "pesq"], "stoi": ["torchmetrics", "pystoi"]}
 PEAK = 0.9  # of the loudest signal in each group of saved files
+
+# What a batch may say of its items, and how the summary groups them.
+CONDITIONS = {
+    "input_snr_db": {"width": 3.0},  # WHAM! has -6 to 3 dB
+    "rt60_s": {"width": 0.2},  # WHAMR! has 0.1 to 1 s
+}
+# The mixture's own SI-SNR, the mean over the sources. Without noise it is
+# about 0 dB, which should be inside a bin.
+INPUT_SI_SNR = "input_si_snr_db"
+INPUT_SI_SNR_BINS = {"width": 3.0, "edge": -1.5}
 
 
 def check_metrics(names: list[str]) -> None:
@@ -55,7 +67,8 @@ class Evaluation:
     Arguments
     ---------
     output_folder : str or os.PathLike
-        Gets ``test_results.csv`` and ``summary.json``.
+        Gets ``test_results.csv``, ``summary.json`` and, if si-snr is a
+        metric and matplotlib is installed, ``si-snr_i.png``.
     sample_rate : int
         In Hz.
     test_metrics : list of str
@@ -86,9 +99,9 @@ class Evaluation:
         self.test_metrics = test_metrics
         self.audio_folder = audio_folder
         self.num_audio = num_audio
+        self.columns = [c for name in test_metrics for c in (name, f"{name}_i")]
         self._table = ResultsTable(
-            self.output_folder / "test_results.csv",
-            [column for name in test_metrics for column in (name, f"{name}_i")],
+            self.output_folder / "test_results.csv", self.columns
         )
 
     @torch.no_grad()
@@ -99,6 +112,7 @@ class Evaluation:
         target: torch.Tensor,
         mixture: torch.Tensor,
         lengths: torch.Tensor,
+        conditions: dict[str, torch.Tensor] | None = None,
     ) -> None:
         """Rates a batch and writes a row an item.
 
@@ -112,7 +126,17 @@ class Evaluation:
             ``[B, T]``.
         lengths : torch.Tensor
             Relative, ``[B]``.
+        conditions : dict of torch.Tensor, optional
+            ``input_snr_db`` (speech over noise) and ``rt60_s``, each ``[B]``
+            and not finite where unknown; one may be missing. They become
+            columns, and `close` groups the items by them.
+
+        Raises
+        ------
+        InputError
+            If a condition is unknown or has not one value an item.
         """
+        known = _as_lists(conditions or {}, len(ids))
         estimate, target = estimate.float().cpu(), target.float().cpu()
         mixture, lengths = mixture.float().cpu(), lengths.cpu()
         _, order = metrics.pit_si_snr(
@@ -136,7 +160,9 @@ class Evaluation:
                     mixture[i, :length],
                 )
             self._table.add(
-                name, {key: float(value[i]) for key, value in columns.items()}
+                name,
+                {key: float(value[i]) for key, value in columns.items()},
+                {key: values[i] for key, values in known.items()},
             )
 
     def _rate(
@@ -185,12 +211,17 @@ class Evaluation:
             write_audio(folder / f"{stem}.wav", signal * gain, self.sample_rate)
 
     def close(self, about: dict[str, Any]) -> dict[str, float]:
-        """Finishes the table and writes the summary.
+        """Finishes the table, writes the summary and draws the figure.
+
+        The summary has the average of each column and, for each condition
+        that occurs, ``by_<condition>``, see `binned_means`; so it has for
+        ``input_si_snr_db``, the SI-SNR of the mixture itself.
 
         Arguments
         ---------
         about : dict
-            What else the summary shall say.
+            What else the summary shall say. Its ``dataset``, ``mixture`` and
+            ``target`` also stand above the figure.
 
         Returns
         -------
@@ -198,6 +229,22 @@ class Evaluation:
             The average of each column.
         """
         averages = self._table.close()
+        rows = self._table.rows
+        groups = {
+            name: binned_means(rows, name, self.columns, **bins)
+            for name, bins in CONDITIONS.items()
+        }
+        points = []
+        if "si-snr" in self.test_metrics:
+            rows = [
+                row | {INPUT_SI_SNR: row["si-snr"] - row["si-snr_i"]}
+                for row in rows
+                if math.isfinite(row["si-snr_i"])
+            ]
+            points = [(row[INPUT_SI_SNR], row["si-snr_i"]) for row in rows]
+            groups[INPUT_SI_SNR] = binned_means(
+                rows, INPUT_SI_SNR, self.columns, **INPUT_SI_SNR_BINS
+            )
         write_summary(
             self.output_folder / "summary.json",
             {
@@ -205,8 +252,61 @@ class Evaluation:
                 **averages,
                 "sample_rate": self.sample_rate,
                 **about,
+                **{f"by_{name}": bins for name, bins in groups.items() if bins},
             },
         )
         for name, value in averages.items():
             logger.info("Mean %s is %.2f", name, value)
+        figure = self.output_folder / "si-snr_i.png"
+        figure.unlink(missing_ok=True)  # of an earlier evaluation
+        if points:
+            means = [
+                (group[INPUT_SI_SNR], group["si-snr_i"])
+                for group in groups[INPUT_SI_SNR]
+            ]
+            try:
+                plot_improvement(
+                    figure,
+                    points,
+                    means,
+                    bin_db=INPUT_SI_SNR_BINS["width"],
+                    title=_title(about, points),
+                )
+            except ImportError as error:
+                logger.info(
+                    "No figure of SI-SNRi (%s); "
+                    "pip install s4m_sb[eval] brings what it needs",
+                    error,
+                )
         return averages
+
+
+def _as_lists(
+    conditions: dict[str, torch.Tensor], num_items: int
+) -> dict[str, list[float]]:
+    lists = {}
+    for name, values in conditions.items():
+        if name not in CONDITIONS:
+            raise InputError(
+                f"conditions: {name!r} is unknown; choose from "
+                f"{', '.join(CONDITIONS)}"
+            )
+        values = torch.as_tensor(values)  # a batch may have a list
+        if values.shape != (num_items,):
+            raise InputError(
+                f"conditions: {name} has shape {tuple(values.shape)}; one "
+                f"value per item is needed: ({num_items},)"
+            )
+        lists[name] = values.tolist()
+    return lists
+
+
+def _title(about: dict[str, Any], points: list[tuple[float, float]]) -> str:
+    mean = sum(improvement for _, improvement in points) / len(points)
+    line = f"{len(points)} utterances, mean SI-SNRi {mean:.1f} dB"
+    data = ", ".join(
+        f"{key}: {about[key]}"
+        for key in ("dataset", "mixture", "target")
+        if about.get(key) is not None
+    )
+    return f"{data}\n{line}" if data else line
