@@ -1,13 +1,14 @@
-"""Data sets of mixtures on disk, in the layout of WSJ0-mix.
+"""Data sets of mixtures on disk, in the layout of WSJ0-mix, WHAM! or WHAMR!.
 
-``<root>/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...}/<name>.wav``, as 32-bit float,
-so that every mixture is the sum of its sources to the last bit. Beside the
-splits lie ``metadata.csv`` (see ``mix_metadata.py``), ``speech.csv`` and
+The folders are those of ``layout.py``; files are 32-bit float, so that every
+mixture is the sum of its parts to the last bit. Beside the splits lie
+``metadata.csv`` (see ``mix_metadata.py``), ``speech.csv``, ``noise.csv`` and
 ``settings.json``.
 
 ``speech.csv`` is a manifest of the speech by split, ``train``, ``valid`` and
 ``test``. Dynamic mixing that draws from its split ``train`` meets none of the
-speakers held out for ``cv`` and ``tt``, however they were chosen.
+speakers held out for ``cv`` and ``tt``, however they were chosen;
+``noise.csv`` does the same for noise.
 
 Mixture i of a split is drawn by a generator of its own, seeded by (seed,
 split, i); neither the number of processes nor a restart can change it.
@@ -16,13 +17,12 @@ split, i); neither the number of processes nor a restart can change it.
 import contextlib
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +33,12 @@ from tqdm import tqdm
 
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import write_audio
-from s4m_sb.corpus import (
-    Corpus,
-    Utterance,
-    read_corpus,
-    source_splits,
-    write_manifest,
-)
+from s4m_sb.corpus import Corpus, Utterance, write_manifest
 from s4m_sb.errors import InputError
+from s4m_sb.layout import SPLITS, folders, rate_folder, signals
 from s4m_sb.mix_metadata import (
+    NOISE,
+    ROOM_COLUMNS,
     NamedPlan,
     Row,
     plan_rows,
@@ -50,43 +47,20 @@ from s4m_sb.mix_metadata import (
     write_metadata,
 )
 from s4m_sb.mixtures import MixtureDrawer
-from s4m_sb.plans import MixturePlan
+from s4m_sb.noise import SNR_RANGE_DB, NoiseDrawer
+from s4m_sb.plans import MixturePlan, Piece
 from s4m_sb.rendering import render
+from s4m_sb.rooms import FreshRooms
+from s4m_sb.splits import SPLIT_NAMES, noise_splits, speech_splits
 
-logger = logging.getLogger(__name__)
-
-SPLITS = ("tr", "cv", "tt")
-SPLIT_NAMES = {"train": "tr", "valid": "cv", "test": "tt"}
 NUM_MIXTURES = (2000, 500, 300)
 # The levels of two speakers in WSJ0-mix lie at most 5 dB apart.
 LEVEL_RANGE_DB = (-5.0, 5.0)
-HELD_OUT = 0.1  # share of the speakers for cv, and for tt
-DIVISION = len(SPLITS)  # seeds the division of the speakers
 NAME_LENGTH = 32  # of an utterance's name in that of a mixture
 CHUNK = 4  # mixtures that a process takes at a time
 PROGRESS = ".progress.jsonl"
 MANIFEST = "speech.csv"
-
-
-def rate_folder(sample_rate: int) -> str:
-    """Names the folder of a sample rate in the layout of WSJ0-mix.
-
-    Arguments
-    ---------
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    str
-        The folder's name.
-
-    Example
-    -------
-    >>> rate_folder(8000), rate_folder(16000)
-    ('wav8k', 'wav16k')
-    """
-    return f"wav{sample_rate / 1000:g}k"
+NOISE_MANIFEST = "noise.csv"
 
 
 def make_mix_dataset(
@@ -100,6 +74,9 @@ def make_mix_dataset(
     seed: int = 0,
     num_jobs: int = 1,
     speaker_from: str = "folder",
+    noise: str | os.PathLike | None = None,
+    snr_range_db: tuple[float, float] = SNR_RANGE_DB,
+    reverb: bool = False,
     progress: bool = False,
 ) -> Path:
     """Makes a data set of mixtures from recordings of single speakers.
@@ -109,15 +86,12 @@ def make_mix_dataset(
     Arguments
     ---------
     speech : str or os.PathLike
-        A folder or a manifest, see ``corpus.read_corpus``. The splits are
-        those of the manifest's column ``split``, or folders ``train``,
-        ``valid`` and ``test`` (or ``tr``, ``cv``, ``tt``) that hold the
-        speakers' folders; where there are none, a tenth of the speakers
-        goes to ``cv`` and another tenth to ``tt``.
+        A folder or a manifest, divided into splits or not, see
+        ``splits.speech_splits``.
     output : str or os.PathLike
         The data set's folder.
     num_spks : int
-        Speakers in a mixture.
+        Speakers in a mixture; 1 if there is noise or reverberation.
     sample_rate : int
         In Hz.
     segment_s : float, optional
@@ -135,6 +109,14 @@ def make_mix_dataset(
         Processes.
     speaker_from : str
         ``"folder"`` or ``"wsj0"``.
+    noise : str or os.PathLike, optional
+        Adds noise: a folder or a manifest, see ``splits.noise_splits``.
+    snr_range_db : tuple[float, float]
+        Loudness of the loudest speaker over the noise, drawn uniformly from
+        this range in dB; by default WHAM!'s.
+    reverb : bool
+        Put every mixture into a room of its own, drawn as in WHAMR!; needs
+        the extra ``[reverb]``.
     progress : bool
         Show a progress bar.
 
@@ -168,28 +150,12 @@ def make_mix_dataset(
     3
     """
     speech = Path(speech)
+    noise = None if noise is None else Path(noise)
     _check_counts(num_mixtures, seed, num_jobs)
-    _check_apart(speech, Path(output))
+    _check_apart("speech", speech, Path(output))
     counts = dict(zip(SPLITS, num_mixtures, strict=True))
-    listed = _read_splits(speech, speaker_from, counts, num_spks, seed)
-    corpora = {split: listed[split] for split in SPLITS if counts[split]}
-    drawers = {
-        split: MixtureDrawer(
-            corpus,
-            num_spks,
-            sample_rate,
-            segment_s=segment_s,
-            join_short=segment_s is not None,
-            level_range_db=level_range_db,
-        )
-        for split, corpus in corpora.items()
-    }
-    maker = _Maker(
-        folder=Path(output) / rate_folder(sample_rate) / "min",
-        speech_root=_root(speech),
-        drawers=drawers,
-        seed=seed,
-    )
+    needed = [split for split in SPLITS if counts[split]]
+    said = speech_splits(speech, speaker_from, needed, num_spks, seed)
     settings = {
         "num_spks": num_spks,
         "sample_rate": sample_rate,
@@ -198,14 +164,48 @@ def make_mix_dataset(
         "count": list(num_mixtures),
         "seed": seed,
         "speaker_from": speaker_from,
-        "speech": _fingerprint(corpora, _root(speech)),
+        "speech": _fingerprint("speech", said, needed, speech),
     }
+    heard: dict[str, Corpus] = {}
+    noise_drawers: dict[str, NoiseDrawer] = {}
+    if noise is not None:
+        _check_apart("noise", noise, Path(output))
+        heard = noise_splits(noise, needed, seed)
+        noise_drawers = {
+            split: NoiseDrawer(heard[split], sample_rate, snr_range_db)
+            for split in needed
+        }
+        settings["noise"] = _fingerprint("noise", heard, needed, noise)
+        settings["snr"] = list(snr_range_db)
+    if reverb:
+        settings["reverb"] = True
+    drawers = {
+        split: MixtureDrawer(
+            said[split],
+            num_spks,
+            sample_rate,
+            segment_s=segment_s,
+            join_short=segment_s is not None,
+            level_range_db=level_range_db,
+            noise=noise_drawers.get(split),
+            rooms=FreshRooms(num_spks, sample_rate) if reverb else None,
+        )
+        for split in needed
+    }
+    maker = _Maker(
+        folder=Path(output) / rate_folder(sample_rate) / "min",
+        speech_root=_root(speech),
+        noise_root=None if noise is None else _root(noise),
+        drawers=drawers,
+        seed=seed,
+    )
     tasks = [
         _Task(split, index)
         for split in SPLITS
         for index in range(counts[split])
     ]
-    return _make_all(maker, tasks, settings, listed, num_jobs, progress)
+    manifests = {MANIFEST: said, NOISE_MANIFEST: heard}
+    return _make_all(maker, tasks, settings, manifests, num_jobs, progress)
 
 
 def remake_mix_dataset(
@@ -213,12 +213,13 @@ def remake_mix_dataset(
     speech: str | os.PathLike,
     output: str | os.PathLike,
     num_jobs: int = 1,
+    noise: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> Path:
     """Makes a data set again from its metadata, sample for sample.
 
-    Its ``speech.csv`` has the utterances that the metadata names; more is
-    not known of the division.
+    Its ``speech.csv`` and ``noise.csv`` have the recordings that the metadata
+    names; more is not known of the division.
 
     Arguments
     ---------
@@ -230,6 +231,8 @@ def remake_mix_dataset(
         The data set's folder.
     num_jobs : int
         Processes.
+    noise : str or os.PathLike, optional
+        The folder or the manifest of the noise that it was made from.
     progress : bool
         Show a progress bar.
 
@@ -241,15 +244,17 @@ def remake_mix_dataset(
     Raises
     ------
     InputError
-        If the metadata or the speech are unusable, or ``output`` holds
-        something else.
+        If the metadata, the speech or the noise are unusable, or ``output``
+        holds something else.
     """
-    speech = Path(speech)
-    if not speech.exists():
-        raise InputError(f"{speech}: no such folder of speech or manifest")
+    speech_root = _existing_root("speech", Path(speech), Path(output))
+    noise_root = None
+    if noise is not None:
+        noise_root = _existing_root("noise", Path(noise), Path(output))
     _check_counts((1, 1, 1), 0, num_jobs)
-    _check_apart(speech, Path(output))
-    plans = read_metadata(metadata, _root(speech))
+    plans = read_metadata(metadata, speech_root, noise_root)
+    if noise is not None and plans[0].plan.noise is None:
+        raise InputError(f"{metadata}: has no noise; leave {noise} out")
     rates = {named.plan.sample_rate for named in plans}
     numbers = {len(named.plan.sources) for named in plans}
     for what, values in (("sample rates", rates), ("speakers", numbers)):
@@ -273,14 +278,18 @@ def remake_mix_dataset(
         )
     maker = _Maker(
         folder=Path(output) / rate_folder(rates.pop()) / "min",
-        speech_root=_root(speech),
+        speech_root=speech_root,
+        noise_root=noise_root,
         drawers={},
         seed=0,
     )
     digest = hashlib.sha256(Path(metadata).read_bytes()).hexdigest()
     settings = {"metadata": digest}
-    listed = _used(plans, _root(speech))
-    return _make_all(maker, tasks, settings, listed, num_jobs, progress)
+    manifests = {
+        MANIFEST: _used(plans, speech_root, _pieces_of_speech),
+        NOISE_MANIFEST: _used(plans, noise_root, _pieces_of_noise),
+    }
+    return _make_all(maker, tasks, settings, manifests, num_jobs, progress)
 
 
 @dataclass(frozen=True)
@@ -297,6 +306,7 @@ class _Maker:
 
     folder: Path
     speech_root: Path
+    noise_root: Path | None
     drawers: dict[str, MixtureDrawer]
     seed: int
 
@@ -307,37 +317,34 @@ class _Maker:
         else:
             made = render(task.plan)
         name = task.name or _name(task.index, made.plan)
-        signals = {"mix": made.mixture}
-        for number, source in enumerate(made.sources.unbind(dim=1), start=1):
-            signals[f"s{number}"] = source
-        for kind, signal_ in signals.items():
+        for folder, samples in signals(made).items():
             write_audio(
-                self.folder / task.split / kind / f"{name}.wav",
-                signal_,
+                self.folder / task.split / folder / f"{name}.wav",
+                samples,
                 made.plan.sample_rate,
             )
         named = NamedPlan(task.split, name, made.plan)
-        return task, plan_rows(named, self.speech_root)
+        return task, plan_rows(named, self.speech_root, self.noise_root)
 
 
 def _make_all(
     maker: _Maker,
     tasks: list[_Task],
     settings: dict,
-    listed: dict[str, Corpus],
+    manifests: dict[str, dict[str, Corpus]],
     num_jobs: int,
     progress: bool,
 ) -> Path:
     folder = maker.folder
     _claim(folder, settings)
-    write_manifest(
-        folder / MANIFEST,
-        {
-            name: listed[split]
+    for file_name, corpora in manifests.items():
+        listed = {
+            name: corpora[split]
             for name, split in SPLIT_NAMES.items()
-            if split in listed
-        },
-    )
+            if split in corpora
+        }
+        if listed:
+            write_manifest(folder / file_name, listed)
     # A killed run leaves its half files under hidden names.
     for left in folder.glob("*/*/.*.tmp.wav"):
         left.unlink()
@@ -459,84 +466,43 @@ def _read_done(folder: Path) -> dict[tuple[str, int], list[Row]]:
         for (split, index), rows in done.items()
         if all(
             (folder / split / kind / f"{rows[0]['mixture']}.wav").exists()
-            for kind in ["mix", *(row["source"] for row in rows)]
+            for kind in _folders_of(rows)
         )
     }
 
 
-def _read_splits(
-    speech: Path,
-    speaker_from: str,
-    counts: dict[str, int],
-    num_spks: int,
-    seed: int,
+def _folders_of(rows: list[Row]) -> Iterable[str]:
+    sources = {row["source"] for row in rows}
+    return folders(
+        len(sources - {NOISE}),
+        noise=NOISE in sources,
+        reverb=ROOM_COLUMNS[0] in rows[0],
+    )
+
+
+def _pieces_of_speech(plan: MixturePlan) -> Iterator[Piece]:
+    for source in plan.sources:
+        yield from source.pieces
+
+
+def _pieces_of_noise(plan: MixturePlan) -> Iterator[Piece]:
+    if plan.noise is not None:
+        yield from plan.noise.pieces
+
+
+def _used(
+    plans: list[NamedPlan],
+    root: Path | None,
+    pieces_of: Callable[[MixturePlan], Iterator[Piece]],
 ) -> dict[str, Corpus]:
-    known = {name: name for name in SPLITS} | SPLIT_NAMES
-    names: dict[str, str] = {}
-    for name in sorted(source_splits(speech) & set(known)):
-        if known[name] in names:
-            raise InputError(
-                f"{speech}: has both {names[known[name]]!r} and {name!r}; "
-                "keep one of them"
-            )
-        names[known[name]] = name
-    if not names:
-        corpus = read_corpus(speech, speaker_from=speaker_from)
-        return _divide(corpus, num_spks, seed)
-    for split in SPLITS:
-        if counts[split] and split not in names:
-            raise InputError(
-                f"{speech}: has the splits {', '.join(names.values())} but "
-                f"none for {split}; add it, or ask for 0 mixtures of it"
-            )
-    corpora = {}
-    for split in SPLITS:
-        if split not in names:
-            continue
-        try:
-            corpora[split] = read_corpus(speech, names[split], speaker_from)
-        except InputError as error:
-            if counts[split]:
-                raise
-            logger.warning(f"{MANIFEST} goes without {split}: {error}")
-    _warn_of_shared_speakers(corpora)
-    return corpora
-
-
-def _divide(corpus: Corpus, num_spks: int, seed: int) -> dict[str, Corpus]:
-    speakers = list(corpus.speakers)
-    held_out = max(num_spks, round(HELD_OUT * len(speakers)))
-    if len(speakers) < 2 * held_out + num_spks:
-        raise InputError(
-            f"{corpus.root}: holds {len(speakers)} speakers; to divide them "
-            f"into tr, cv and tt, at least {3 * num_spks} are needed"
-        )
-    order = np.random.default_rng([seed, DIVISION]).permutation(len(speakers))
-    bounds = {
-        "cv": slice(0, held_out),
-        "tt": slice(held_out, 2 * held_out),
-        "tr": slice(2 * held_out, None),
-    }
-    return {
-        split: Corpus(
-            corpus.root,
-            {
-                speakers[i]: corpus.speakers[speakers[i]]
-                for i in sorted(order[bounds[split]])
-            },
-        )
-        for split in SPLITS
-    }
-
-
-def _used(plans: list[NamedPlan], root: Path) -> dict[str, Corpus]:
-    said: dict[str, dict[str, set[Utterance]]] = {}
+    if root is None:
+        return {}
+    found: dict[str, dict[str, set[Utterance]]] = {}
     for named in plans:
-        for source in named.plan.sources:
-            spoken = said.setdefault(named.split, {}).setdefault(
-                source.speaker, set()
-            )
-            spoken.update(piece.utterance for piece in source.pieces)
+        for piece in pieces_of(named.plan):
+            found.setdefault(named.split, {}).setdefault(
+                piece.utterance.speaker, set()
+            ).add(piece.utterance)
     return {
         split: Corpus(
             root,
@@ -545,23 +511,8 @@ def _used(plans: list[NamedPlan], root: Path) -> dict[str, Corpus]:
                 for speaker, spoken in sorted(by_speaker.items())
             },
         )
-        for split, by_speaker in said.items()
+        for split, by_speaker in found.items()
     }
-
-
-def _warn_of_shared_speakers(corpora: dict[str, Corpus]) -> None:
-    splits = list(corpora)
-    for i, first in enumerate(splits):
-        for second in splits[i + 1 :]:
-            shared = sorted(
-                corpora[first].speakers.keys() & corpora[second].speakers
-            )
-            if shared:
-                logger.warning(
-                    f"{first} and {second} share {len(shared)} speakers "
-                    f"({', '.join(shared[:3])}, ...); scores on {second} will "
-                    "not tell how unknown voices are separated"
-                )
 
 
 def _name(index: int, plan: MixturePlan) -> str:
@@ -576,26 +527,36 @@ def _name(index: int, plan: MixturePlan) -> str:
     return "_".join(parts)
 
 
-def _fingerprint(corpora: dict[str, Corpus], root: Path) -> str:
+def _fingerprint(
+    kind: str, corpora: dict[str, Corpus], splits: list[str], source: Path
+) -> str:
+    used = {split: corpora[split] for split in splits}
     digest = hashlib.sha256()
-    for split, corpus in corpora.items():
+    for split, corpus in used.items():
         for speaker, spoken in corpus.speakers.items():
             for utterance in spoken:
-                path = os.path.relpath(utterance.path, root)
+                path = os.path.relpath(utterance.path, _root(source))
                 digest.update(
                     f"{split}\t{speaker}\t{path}\t{utterance.num_frames}\t"
                     f"{utterance.sample_rate}\n".encode()
                 )
-    speakers = sum(len(corpus.speakers) for corpus in corpora.values())
-    utterances = sum(corpus.num_utterances for corpus in corpora.values())
-    return (
-        f"{utterances} utterances of {speakers} speakers "
-        f"({digest.hexdigest()[:16]})"
-    )
+    files = sum(corpus.num_utterances for corpus in used.values())
+    counted = f"{files} recordings"
+    if kind == "speech":
+        speakers = sum(len(corpus.speakers) for corpus in used.values())
+        counted = f"{files} utterances of {speakers} speakers"
+    return f"{counted} ({digest.hexdigest()[:16]})"
 
 
-def _root(speech: Path) -> Path:
-    return speech if speech.is_dir() else speech.parent
+def _root(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _existing_root(kind: str, source: Path, output: Path) -> Path:
+    if not source.exists():
+        raise InputError(f"{source}: no such folder of {kind} or manifest")
+    _check_apart(kind, source, output)
+    return _root(source)
 
 
 def _check_counts(
@@ -613,9 +574,9 @@ def _check_counts(
         raise InputError(f"num_jobs is {num_jobs}; give at least 1")
 
 
-def _check_apart(speech: Path, output: Path) -> None:
-    if speech.is_dir() and output.resolve().is_relative_to(speech.resolve()):
+def _check_apart(kind: str, source: Path, output: Path) -> None:
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
         raise InputError(
-            f"{output}: lies inside the speech; mixtures there would be taken "
-            "for speech the next time"
+            f"{output}: lies inside the {kind}; mixtures there would be taken "
+            f"for {kind} the next time"
         )

@@ -1,9 +1,9 @@
 """What the mixtures of a data set are made from, as a CSV file.
 
-One row is one piece of one source: mixtures whose sources are windows of
-single utterances have a row a source. ``mix_dataset.py`` writes the file
-and makes the same data set from it again; the plans are those of
-``plans.py``.
+One row is one piece of one source, or of the noise: mixtures whose sources
+are windows of single utterances have a row a source. ``mix_dataset.py``
+writes the file and makes the same data set from it again; the plans are
+those of ``plans.py``.
 """
 
 import csv
@@ -17,9 +17,10 @@ from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info
 from s4m_sb.corpus import Utterance, resampled_length
 from s4m_sb.errors import InputError
-from s4m_sb.plans import MixturePlan, Piece, SourcePlan
+from s4m_sb.plans import MixturePlan, NoisePlan, Piece, SourcePlan
+from s4m_sb.rooms import Room
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "split",
     "mixture",
     "source",
@@ -30,6 +31,15 @@ COLUMNS = (
     "sample_rate",
     "level_db",
 )
+NOISE = "noise"  # in the column source
+NOISE_COLUMNS = ("snr_db",)
+ROOM = ("rt60_s", "room_x_m", "room_y_m", "room_z_m")
+MICROPHONE = ("microphone_x_m", "microphone_y_m", "microphone_z_m")
+POSITION = ("source_x_m", "source_y_m", "source_z_m")
+ROOM_COLUMNS = (*ROOM, *MICROPHONE, *POSITION, "distance_m")
+# What noise has not, and what only noise has.
+OF_SPEECH = ("speaker", "level_db", *POSITION, "distance_m")
+OF_NOISE = NOISE_COLUMNS
 Row = dict[str, str]
 
 
@@ -42,7 +52,9 @@ class NamedPlan:
     plan: MixturePlan
 
 
-def plan_rows(named: NamedPlan, root: Path) -> list[Row]:
+def plan_rows(
+    named: NamedPlan, root: Path, noise_root: Path | None = None
+) -> list[Row]:
     """Writes a plan as rows of text.
 
     Arguments
@@ -50,41 +62,60 @@ def plan_rows(named: NamedPlan, root: Path) -> list[Row]:
     named : NamedPlan
         The plan, at recorded speed.
     root : Path
-        Files below this folder are named relative to it.
+        Files of speech below this folder are named relative to it.
+    noise_root : Path, optional
+        Likewise for noise.
 
     Returns
     -------
     list[dict[str, str]]
-        One row a piece; ``start`` and ``num_frames`` are samples at
-        ``sample_rate``, ``level_db`` is the mean absolute amplitude in dB
-        before the mixture was scaled to its peak.
+        One row a piece, the noise's after the speech's, with ``source``
+        ``noise`` and neither ``speaker`` nor ``level_db``. ``start`` and
+        ``num_frames`` are samples at ``sample_rate``, ``level_db`` is the
+        mean absolute amplitude in dB before the mixture was scaled to its
+        peak. Where there is noise, ``snr_db``, in the noise's rows, is the
+        loudness of the loudest source over that of the noise. In a room,
+        ``rt60_s`` is its reverberation time in s; its size, the positions
+        of microphone and source and the distance between the two are in m.
 
     Raises
     ------
     ValueError
         If a source is not at recorded speed, for which there is no column.
     """
+    plan = named.plan
+    columns = COLUMNS
+    if plan.noise is not None:
+        columns += NOISE_COLUMNS
+    if plan.room is not None:
+        columns += ROOM_COLUMNS
+    common = dict.fromkeys(columns, "") | {
+        "split": named.split,
+        "mixture": named.name,
+        "sample_rate": str(plan.sample_rate),
+    }
+    if plan.room is not None:
+        common |= _numbers(ROOM, (plan.room.rt60_s, *plan.room.size_m))
+        common |= _numbers(MICROPHONE, plan.room.microphone_m)
     rows = []
-    for number, source in enumerate(named.plan.sources, start=1):
+    for number, source in enumerate(plan.sources):
         if source.speed != 1.0:
             raise ValueError(f"speed {source.speed} has no column")
-        for piece in source.pieces:
-            path = Path(piece.utterance.path)
-            if path.is_relative_to(root):
-                path = path.relative_to(root)
-            rows.append(
-                {
-                    "split": named.split,
-                    "mixture": named.name,
-                    "source": f"s{number}",
-                    "speaker": source.speaker,
-                    "file": path.as_posix(),
-                    "start": str(piece.start),
-                    "num_frames": str(piece.num_frames),
-                    "sample_rate": str(named.plan.sample_rate),
-                    "level_db": repr(source.level_db),
-                }
-            )
+        said = common | {
+            "source": f"s{number + 1}",
+            "speaker": source.speaker,
+            "level_db": repr(source.level_db),
+        }
+        if plan.room is not None:
+            said |= _numbers(POSITION, plan.room.sources_m[number])
+            distance_m = round(plan.room.distances_m[number], 4)
+            said |= _numbers(("distance_m",), (distance_m,))
+        rows += [said | _piece_row(piece, root) for piece in source.pieces]
+    if plan.noise is not None:
+        heard = common | {"source": NOISE, "snr_db": repr(plan.noise.snr_db)}
+        rows += [
+            heard | _piece_row(piece, noise_root) for piece in plan.noise.pieces
+        ]
     return rows
 
 
@@ -96,18 +127,21 @@ def write_metadata(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     path : str or os.PathLike
         The CSV file.
     rows : iterable of dict[str, str]
-        Of ``plan_rows``.
+        Of ``plan_rows``, all with the same keys.
     """
+    rows = list(rows)
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(rows[0]) if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def read_metadata(path: str | os.PathLike, root: Path) -> list[NamedPlan]:
+def read_metadata(
+    path: str | os.PathLike, root: Path, noise_root: Path | None = None
+) -> list[NamedPlan]:
     """Reads the plans of a data set.
 
     Arguments
@@ -115,7 +149,9 @@ def read_metadata(path: str | os.PathLike, root: Path) -> list[NamedPlan]:
     path : str or os.PathLike
         The CSV file.
     root : Path
-        Where the files lie that are named relatively.
+        Where the files of speech lie that are named relatively.
+    noise_root : Path, optional
+        Where those of noise lie; needed if there are any.
 
     Returns
     -------
@@ -131,14 +167,28 @@ def read_metadata(path: str | os.PathLike, root: Path) -> list[NamedPlan]:
     mixtures: dict[tuple[str, str], list[_Line]] = {}
     utterances: dict[tuple[str, str], Utterance] = {}
     for number, row in read_rows(path):
-        line = _read_line(f"{path}, line {number}", row, root, utterances)
+        where = f"{path}, line {number}"
+        place = root if row["source"] != NOISE else noise_root
+        if place is None:
+            raise InputError(
+                f"{where}: is noise; say where the noise is that the data "
+                "set was made from (noise, on the command line --noise)"
+            )
+        line = _read_line(where, row, place, utterances)
         mixtures.setdefault((row["split"], row["mixture"]), []).append(line)
     if not mixtures:
         raise InputError(f"{path}: names no mixtures")
-    return [
+    plans = [
         NamedPlan(split, name, _plan(lines, f"{path}: {name!r} of {split}"))
         for (split, name), lines in mixtures.items()
     ]
+    have_noise = [named.plan.noise is not None for named in plans]
+    if any(have_noise) and not all(have_noise):
+        first = plans[have_noise.index(False)]
+        raise InputError(
+            f"{path}: {first.name!r} of {first.split} has no noise; others have"
+        )
+    return plans
 
 
 def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
@@ -168,12 +218,16 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
             rows = [(table.line_num, row) for row in table]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file of text") from error
-    missing = [column for column in COLUMNS if column not in columns]
+    needed = COLUMNS
+    for group in (NOISE_COLUMNS, ROOM_COLUMNS):
+        needed += group if set(group) & set(columns) else ()
+    missing = [column for column in needed if column not in columns]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}")
     for line, row in rows:
-        for column in COLUMNS:
-            if not row[column]:
+        unneeded = OF_SPEECH if row["source"] == NOISE else OF_NOISE
+        for column in needed:
+            if not row[column] and column not in unneeded:
                 raise InputError(f"{path}, line {line}: has no {column}")
     return rows
 
@@ -182,8 +236,28 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
 class _Line:
     source: str
     piece: Piece
-    level_db: float
     sample_rate: int
+    level_db: float  # of noise its snr_db
+    room: tuple[float, ...]  # RT60, size, microphone
+    position: tuple[float, ...]
+
+
+def _numbers(columns: Iterable[str], values: Iterable[float]) -> Row:
+    return {
+        column: repr(value)
+        for column, value in zip(columns, values, strict=True)
+    }
+
+
+def _piece_row(piece: Piece, root: Path | None) -> Row:
+    path = Path(piece.utterance.path)
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return {
+        "file": path.as_posix(),
+        "start": str(piece.start),
+        "num_frames": str(piece.num_frames),
+    }
 
 
 def _read_line(
@@ -197,13 +271,14 @@ def _read_line(
             raise InputError(
                 f"{where}: {column} {row[column]!r} cannot be a file's name"
             )
-    key = (row["file"], row["speaker"])
+    is_noise = row["source"] == NOISE
+    speaker = row["speaker"]
+    if is_noise:  # every recording stands for itself
+        speaker = Path(row["file"]).with_suffix("").as_posix()
+    key = (str(root / row["file"]), speaker)
     if key not in utterances:
-        file = root / row["file"]
-        header = audio_info(file)
-        utterances[key] = Utterance(
-            str(file), row["speaker"], header.num_frames, header.sample_rate
-        )
+        header = audio_info(key[0])
+        utterances[key] = Utterance(*key, header.num_frames, header.sample_rate)
     line = _Line(
         row["source"],
         Piece(
@@ -211,8 +286,10 @@ def _read_line(
             int(_number(where, row, "start", whole=True)),
             int(_number(where, row, "num_frames", whole=True)),
         ),
-        _number(where, row, "level_db"),
         int(_number(where, row, "sample_rate", whole=True)),
+        _number(where, row, "snr_db" if is_noise else "level_db"),
+        _values(where, row, (*ROOM, *MICROPHONE)),
+        () if is_noise else _values(where, row, POSITION),
     )
     if line.sample_rate < 1:
         raise InputError(f"{where}: sample_rate is {line.sample_rate}")
@@ -226,34 +303,81 @@ def _read_line(
     return line
 
 
+def _values(
+    where: str, row: Row, columns: tuple[str, ...]
+) -> tuple[float, ...]:
+    if columns[0] not in row:
+        return ()
+    return tuple(_number(where, row, column) for column in columns)
+
+
 def _plan(lines: list[_Line], where: str) -> MixturePlan:
-    names = [f"s{n + 1}" for n in range(len({line.source for line in lines}))]
-    there = sorted({line.source for line in lines})
-    if len(names) < 2 or there != sorted(names):
+    heard = [line for line in lines if line.source == NOISE]
+    said = [line for line in lines if line.source != NOISE]
+    names = [f"s{n + 1}" for n in range(len({line.source for line in said}))]
+    there = sorted({line.source for line in said})
+    alone = len(names) == 1 and not heard and not lines[0].room
+    if not names or alone or there != sorted(names):
         raise InputError(
-            f"{where}: has the sources {', '.join(there)}; s1, s2 and so on "
-            "are expected"
+            f"{where}: has the sources {', '.join(there) or NOISE}; s1, s2 "
+            "and so on are expected"
         )
     if len({line.sample_rate for line in lines}) > 1:
         raise InputError(f"{where}: has several sample rates")
-    sources = []
+    sources, positions = [], []
     for name in names:
-        parts = [line for line in lines if line.source == name]
+        parts = [line for line in said if line.source == name]
         if len({line.level_db for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in level_db")
         if len({line.piece.utterance.speaker for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in speaker")
+        if len({line.position for line in parts}) > 1:
+            raise InputError(f"{where}: pieces of {name} differ in position")
         pieces = tuple(line.piece for line in parts)
         sources.append(SourcePlan(pieces, parts[0].level_db))
+        positions.append(parts[0].position)
     speakers = [source.speaker for source in sources]
     if len(set(speakers)) < len(speakers):
         raise InputError(
             f"{where}: mixes a speaker with himself ({', '.join(speakers)})"
         )
+    noise = None
+    if heard:
+        if len({line.level_db for line in heard}) > 1:
+            raise InputError(f"{where}: pieces of noise differ in snr_db")
+        noise = NoisePlan(
+            tuple(line.piece for line in heard), heard[0].level_db
+        )
     lengths = [source.num_frames for source in sources]
+    lengths += [] if noise is None else [noise.num_frames]
     if len(set(lengths)) > 1:
         raise InputError(f"{where}: sources differ in length, {lengths}")
-    return MixturePlan(tuple(sources), lines[0].sample_rate)
+    room = _room(lines, positions, where)
+    return MixturePlan(tuple(sources), lines[0].sample_rate, noise, room)
+
+
+def _room(
+    lines: list[_Line], positions: list[tuple[float, ...]], where: str
+) -> Room | None:
+    if not lines[0].room:
+        return None
+    if len({line.room for line in lines}) > 1:
+        raise InputError(f"{where}: is in several rooms")
+    rt60_s, *size_and_microphone = lines[0].room
+    try:
+        return Room(
+            _point(size_and_microphone[:3]),
+            _point(size_and_microphone[3:]),
+            tuple(_point(position) for position in positions),
+            rt60_s,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _point(values: Iterable[float]) -> tuple[float, float, float]:
+    x, y, z = values
+    return x, y, z
 
 
 def _number(where: str, row: Row, column: str, whole: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""``s4m mix``: a data set in the layout of WSJ0-mix from any speech."""
+"""``s4m mix``: data sets like WSJ0-mix, WHAM! and WHAMR! from any speech."""
 
 import argparse
 import os
@@ -15,6 +15,8 @@ DRAWING = (
     "count",
     "seed",
     "speaker_from",
+    "snr",
+    "reverb",
 )
 # Options by the names that messages of the package give their values.
 OPTIONS = {
@@ -25,6 +27,7 @@ OPTIONS = {
     "num_mixtures": "--count",
     "seed": "--seed",
     "num_jobs": "--jobs",
+    "snr_range_db": "--snr",
 }
 
 
@@ -38,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.description = (
         "Makes OUTPUT/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...} from recordings "
-        "of single speakers. The same command goes on where it was stopped."
+        "of single speakers: the layout of WSJ0-mix; with --noise that of "
+        "WHAM!, with --noise and --reverb that of WHAMR!. The same command "
+        "goes on where it was stopped."
     )
     parser.add_argument(
         "speech",
@@ -54,7 +59,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-spks",
         type=int,
         metavar="N",
-        help="speakers in a mixture (default 2)",
+        help="speakers in a mixture (default 2); 1 with noise or reverberation",
+    )
+    parser.add_argument(
+        "--noise",
+        metavar="NOISE",
+        help="add noise from this folder, alone or in train, valid and test; "
+        "or from a manifest, as for SPEECH, whose column kind says noise",
+    )
+    parser.add_argument(
+        "--snr",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the loudness of the loudest speaker over the noise, in "
+        "dB (default -6 3, as in WHAM!)",
+    )
+    parser.add_argument(
+        "--reverb",
+        action="store_true",
+        default=None,
+        help="put every mixture into a room of its own, with the ranges of "
+        "size, reverberation and distance of WHAMR!",
     )
     parser.add_argument(
         "--sample-rate",
@@ -99,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata",
         metavar="FILE",
         help="make the data set again that has this metadata.csv; SPEECH is "
-        "what it was made from",
+        "what it was made from, and --noise the noise, if it has any",
     )
     parser.add_argument(
         "--jobs",
@@ -139,6 +165,7 @@ def _make(arguments: argparse.Namespace) -> Path:
         make_mix_dataset,
         remake_mix_dataset,
     )
+    from s4m_sb.noise import SNR_RANGE_DB
 
     given = {
         name: getattr(arguments, name)
@@ -154,8 +181,11 @@ def _make(arguments: argparse.Namespace) -> Path:
             arguments.speech,
             arguments.output,
             num_jobs=arguments.jobs,
+            noise=arguments.noise,
             progress=True,
         )
+    if arguments.noise is None and "snr" in given:
+        raise InputError("--snr is of no use without --noise")
     return make_mix_dataset(
         arguments.speech,
         arguments.output,
@@ -167,5 +197,8 @@ def _make(arguments: argparse.Namespace) -> Path:
         seed=given.get("seed", 0),
         num_jobs=arguments.jobs,
         speaker_from=given.get("speaker_from", "folder"),
+        noise=arguments.noise,
+        snr_range_db=tuple(given.get("snr", SNR_RANGE_DB)),
+        reverb=given.get("reverb", False),
         progress=True,
     )
