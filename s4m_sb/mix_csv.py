@@ -141,6 +141,29 @@ def check_there(paths: Iterable[Path], key: str) -> None:
         raise InputError(f"{key}: missing " + ", ".join(missing))
 
 
+def check_no_more(folders: Iterable[Path], num_spks: int) -> None:
+    """Refuses mixtures of more speakers than are separated.
+
+    Arguments
+    ---------
+    folders : iterable of Path
+        Where the next source would be in each split.
+    num_spks : int
+        Speakers that are separated.
+
+    Raises
+    ------
+    InputError
+        If there is one more.
+    """
+    for folder in folders:
+        if folder.exists():
+            raise InputError(
+                f"{folder}: the mixtures have more sources than num_spks = "
+                f"{num_spks}"
+            )
+
+
 def list_mixtures(
     folder: Path, kinds: Mapping[str, str], sample_rate: int
 ) -> list[Row]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from s4m_sb.errors import InputError
 from s4m_sb.mix_csv import (
+    check_no_more,
     check_there,
     counted,
     find_root,
@@ -80,13 +81,9 @@ def prepare_wsj0mix(
         [root / split / kind for split in splits for kind in kinds],
         "data_folder",
     )
-    for split in splits:
-        beyond = root / split / f"s{num_spks + 1}"
-        if beyond.exists():
-            raise InputError(
-                f"{beyond}: the mixtures have more sources than num_spks = "
-                f"{num_spks}"
-            )
+    check_no_more(
+        [root / split / f"s{num_spks + 1}" for split in splits], num_spks
+    )
     for split, table in tables.items():
         rows = list_mixtures(
             root / split, {kind: kind for kind in kinds}, sample_rate
