@@ -78,8 +78,9 @@ def test_a_large_offset_costs_no_digits_of_the_variance():
     torch.testing.assert_close(
         moments.mean.double(), exact.mean, atol=0, rtol=3e-7
     )
+    # and the mean of a block of frames is rounded to such a step.
     torch.testing.assert_close(
-        moments.var.double(), exact.var, atol=0, rtol=1e-5
+        moments.var.double(), exact.var, atol=0, rtol=3e-5
     )
     exact_norm = GlobalNorm(4).double()(x.double())
     # a value of 1000 has steps of 6e-5, and the shift has them too
