@@ -151,7 +151,10 @@ def draw_training_data(
 
 
 def run_experiment(
-    hparams: Hparams, run_opts: Any, data: Mapping[str, Any]
+    hparams: Hparams,
+    run_opts: Any,
+    data: Mapping[str, Any],
+    brain_class: type[SeparationBrain] = SeparationBrain,
 ) -> None:
     """Trains, then evaluates the best checkpoint on the first rank.
 
@@ -164,6 +167,8 @@ def run_experiment(
     data : mapping of str to Dataset
         The data sets ``"tr"``, ``"cv"`` and ``"tt"``; the last one alone
         where models are only tested.
+    brain_class : type
+        `SeparationBrain`, or what extends it.
 
     Raises
     ------
@@ -180,7 +185,7 @@ def run_experiment(
         if run_opts["test_only"]:
             checkpointer = None  # that model is evaluated, no other
 
-    brain = SeparationBrain(
+    brain = brain_class(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
         hparams=hparams,
