@@ -120,6 +120,11 @@ class FreshRooms:
     sample_rate : int
         In Hz.
 
+    Raises
+    ------
+    InputError
+        If a number is not positive, or pyroomacoustics is missing.
+
     Example
     -------
     >>> rooms = FreshRooms(num_sources=2, sample_rate=8000)
@@ -131,7 +136,8 @@ class FreshRooms:
     """
 
     def __init__(self, num_sources: int, sample_rate: int):
-        check_rooms(num_sources, sample_rate)
+        check_numbers(num_sources, sample_rate)
+        _pyroomacoustics()
         self.num_sources = num_sources
         self.sample_rate = sample_rate
 
@@ -219,7 +225,7 @@ def room_responses(room: Room, sample_rate: int) -> RoomResponses:
     made.) Sound in the middle of the ranges then decays by 60 dB in 0.5 to 0.9
     times the RT60 that the room names; with the energy's absorption it would
     be 1 to 1.7 times, and the reverberation 5 to 8 dB louder than in WHAMR!.
-    A short RT60 in a large room gives an a above 1, in about one of 12 rooms.
+    A short RT60 in a large room gives an a above 1, in about one of 14 rooms.
     There, WHAMR!'s walls reflect ``1 - a < 0``; here they reflect nothing, and
     the reverberant response is the direct one. Reflections are followed until
     the RT60 is over, where the response ends.
@@ -250,7 +256,7 @@ def room_responses(room: Room, sample_rate: int) -> RoomResponses:
     Raises
     ------
     InputError
-        If pyroomacoustics is missing.
+        If the rate is not positive, or pyroomacoustics is missing.
 
     Example
     -------
@@ -261,6 +267,7 @@ def room_responses(room: Room, sample_rate: int) -> RoomResponses:
     >>> direct.argmax().item() == DELAY + round(1.5 / SPEED_OF_SOUND * 8000)
     True
     """
+    check_numbers(len(room.sources_m), sample_rate)
     max_order = math.ceil(room.rt60_s * SPEED_OF_SOUND / min(room.size_m))
     direct = _simulate(room, sample_rate, max_order=0)
     reverberant = _simulate(room, sample_rate, max_order)
@@ -272,8 +279,8 @@ def room_responses(room: Room, sample_rate: int) -> RoomResponses:
     )
 
 
-def check_rooms(num_sources: int, sample_rate: int) -> None:
-    """Refuses rooms that cannot be simulated.
+def check_numbers(num_sources: int, sample_rate: int) -> None:
+    """Refuses numbers that no room has.
 
     Arguments
     ---------
@@ -285,13 +292,12 @@ def check_rooms(num_sources: int, sample_rate: int) -> None:
     Raises
     ------
     InputError
-        If a number is not positive, or pyroomacoustics is missing.
+        If one is not positive.
     """
     if num_sources < 1:
         raise InputError(f"num_sources is {num_sources}; give at least 1")
     if sample_rate < 1:
         raise InputError(f"sample_rate is {sample_rate}; give at least 1 Hz")
-    _pyroomacoustics()
 
 
 def _rounded(point: list[float]) -> Point:

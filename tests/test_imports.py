@@ -30,10 +30,11 @@ LAYERS = (
     ("noise",),
     ("rendering",),
     ("plans",),
-    ("corpus", "multiscale", "filterbank"),
+    ("corpus", "multiscale", "filterbank", "room_cache"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
     ("audio", "hparams", "lengths", "parameters", "rooms"),
+    ("claim", "jobs"),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
 )

@@ -1,0 +1,123 @@
+"""Many tasks in several processes, which end with the one that began them.
+
+A worker computes in one thread. It leaves an interrupt of the keyboard to the
+process that began it, and ends when that one is gone, killed or not.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from s4m_sb.errors import InputError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def run_jobs(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    num_jobs: int,
+    chunk_size: int = 1,
+    progress: bool = False,
+    unit: str = "it",
+    num_done: int = 0,
+) -> Iterator[Result]:
+    """Applies a function to tasks, in processes of their own.
+
+    Arguments
+    ---------
+    function : Callable
+        Of one task. It can be pickled, as can tasks and results, and is sent
+        to every process once.
+    tasks : Sequence
+        What is to be done.
+    num_jobs : int
+        Processes; 1 stays in this one.
+    chunk_size : int
+        Tasks that a process takes at a time.
+    progress : bool
+        Show a progress bar.
+    unit : str
+        What the bar counts.
+    num_done : int
+        Tasks that were done before; the bar starts there.
+
+    Yields
+    ------
+    Result
+        Of every task, in their order.
+
+    Raises
+    ------
+    InputError
+        If ``num_jobs`` is not positive, or a process was killed.
+
+    Example
+    -------
+    >>> list(run_jobs(abs, [1, -2, -3], num_jobs=2))
+    [1, 2, 3]
+    """
+    if num_jobs < 1:
+        raise InputError(f"num_jobs is {num_jobs}; give at least 1")
+    with tqdm(
+        total=num_done + len(tasks),
+        initial=num_done,
+        unit=unit,
+        disable=not progress,
+    ) as bar:
+        for result in _results(function, tasks, num_jobs, chunk_size):
+            yield result
+            bar.update()
+
+
+def _results(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    num_jobs: int,
+    chunk_size: int,
+) -> Iterator[Result]:
+    if num_jobs == 1 or len(tasks) < 2:
+        yield from map(function, tasks)
+        return
+    with ProcessPoolExecutor(
+        num_jobs, initializer=_start_process, initargs=(function,)
+    ) as pool:
+        try:
+            yield from pool.map(_run, tasks, chunksize=chunk_size)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"one of the {num_jobs} processes was killed, perhaps for "
+                "want of memory; start again to go on, with fewer jobs"
+            ) from error
+
+
+_function: Callable[[Any], Any] | None = None
+
+
+def _start_process(function: Callable[[Any], Any]) -> None:
+    global _function
+    _function = function
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(task: Any) -> Any:
+    assert _function is not None
+    return _function(task)
