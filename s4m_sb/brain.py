@@ -486,17 +486,23 @@ class SeparationBrain(sb.Brain):
             losses = self._losses(separated).detach().cpu()
         estimate, target, image, mixture, lengths = separated
         same = mixture.unsqueeze(-1).expand_as(target)
-        baseline = metrics.si_snr(
+        before = metrics.si_snr(
             estimate=same, target=target, lengths=lengths
-        ).cpu()  # [B, S], NaN for silent targets
-        losses = losses.masked_fill(baseline.isnan().all(1), torch.nan)
+        )  # [B, S], NaN for silent targets
+        silent = before.isnan().all(1).cpu()
+        losses = losses.masked_fill(silent, torch.nan)
         self._losses_of_items.append(losses)
-        self._improvements.append(-losses - baseline.nanmean(1))
-        if stage == sb.Stage.TEST and if_main_process():
+        if stage == sb.Stage.VALID:
+            after, _ = metrics.pit_si_snr(
+                estimate=estimate, target=target, lengths=lengths
+            )
+            self._improvements.append((after - before).nanmean(1).cpu())
+        elif if_main_process():
             conditions = {}
             if getattr(self.hparams, "mixture", "mix_clean") != "mix_clean":
-                snr_db = metrics.input_snr(image, mixture, lengths)
-                conditions["input_snr_db"] = snr_db
+                conditions["input_snr_db"] = metrics.input_snr(
+                    image=image, mixture=mixture, lengths=lengths
+                )
             if hasattr(batch, "rt60_s"):
                 conditions["rt60_s"] = batch.rt60_s
             self._evaluation.add(
@@ -522,11 +528,10 @@ class SeparationBrain(sb.Brain):
             self._train_stats = {"loss": stage_loss}
             return
         # Means over the items that are not silent, whatever the batches.
-        stats = {
-            "loss": float(torch.cat(self._losses_of_items).nanmean()),
-            "si-snr_i": float(torch.cat(self._improvements).nanmean()),
-        }
+        stats = {"loss": float(torch.cat(self._losses_of_items).nanmean())}
         if stage == sb.Stage.VALID and epoch is not None:
+            improvement = torch.cat(self._improvements).nanmean()
+            stats["si-snr_i"] = float(improvement)
             self._log(
                 {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
                 train_stats=self._train_stats,
@@ -549,29 +554,28 @@ class SeparationBrain(sb.Brain):
     def _finish_test(self, stats: dict[str, float]) -> None:
         counter = getattr(self.hparams, "epoch_counter", None)
         loaded = counter.current if counter is not None else 0
+        if if_main_process():
+            stats |= self._evaluation.close(self._about(loaded))
         self._log({"Epoch loaded": loaded}, test_stats=stats)
-        if not if_main_process():
-            return
-        self._evaluation.close(
-            {
-                "num_spks": self.hparams.num_spks,
-                "epoch": loaded,
-                **{
-                    key: getattr(self.hparams, key, None)
-                    for key in ("seed", "data_folder", "dynamic_mixing")
-                },
-                **self._task(),
-                "command": " ".join(sys.argv),
-                "device": str(self.device),
-                "precision": self.eval_precision,
-                "num_parameters": sum(
-                    p.numel() for p in self.modules.parameters()
-                ),
-                "s4m_sb": s4m_sb.__version__,
-                "torch": torch.__version__,
-                "speechbrain": sb.__version__,
-            }
-        )
+
+    def _about(self, loaded: int) -> dict[str, Any]:
+        """What the summary of a test says of its making."""
+        return {
+            "num_spks": self.hparams.num_spks,
+            "epoch": loaded,
+            **{
+                key: getattr(self.hparams, key, None)
+                for key in ("seed", "data_folder", "dynamic_mixing")
+            },
+            **self._task(),
+            "command": " ".join(sys.argv),
+            "device": str(self.device),
+            "precision": self.eval_precision,
+            "num_parameters": sum(p.numel() for p in self.modules.parameters()),
+            "s4m_sb": s4m_sb.__version__,
+            "torch": torch.__version__,
+            "speechbrain": sb.__version__,
+        }
 
     def _task(self) -> dict[str, Any]:
         """What stands beside every number: the same data give many tasks."""

@@ -208,12 +208,14 @@ def _results(
 
 
 def _flat(value, name: str = "") -> dict[str, float | str]:
-    """Nested JSON as one level of names and values."""
+    """Nested JSON as one level of names and values, without its tables."""
     if isinstance(value, dict):
         flat: dict[str, float | str] = {}
         for key, inner in value.items():
             flat |= _flat(inner, f"{name} {key}".strip())
         return flat
+    if isinstance(value, list) and any(isinstance(x, dict) for x in value):
+        return {}
     if isinstance(value, (bool, list)) or value is None:
         value = json.dumps(value)
     return {name: value}

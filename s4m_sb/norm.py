@@ -55,9 +55,9 @@ class _ChannelMoments(torch.autograd.Function):
 
 
 def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    # The statistics of a batch norm whose batch are the frames: on CPUs the
-    # fastest passes over them that PyTorch has. It adds frame after frame, so
-    # blocks of them keep the digits.
+    # Those of a batch norm whose batch is made of frames: PyTorch's fastest
+    # passes over them on a CPU. They add frame after frame, so blocks of
+    # frames keep the digits.
     moments = []
     for item in x.contiguous():  # [L, C]
         blocks = item.split(BLOCK_FRAMES)
