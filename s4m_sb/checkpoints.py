@@ -19,6 +19,9 @@ from s4m_sb.model_yaml import model_yaml
 
 logger = get_logger(__name__)
 
+# What is separated from what; the same in all runs of a training.
+DATA_KEYS = ("dataset", "mixture", "target", "dynamic_mixing", "base_folder_dm")
+
 
 def is_whole(path: Path, last_file: str | None = None) -> bool:
     """Whether a checkpoint folder has been written to its end.
@@ -112,9 +115,9 @@ def _facts(path: str | os.PathLike, overrides: str) -> list[str]:
         text = resolve_references(file, overrides).getvalue()
     lines = [line.strip() for line in model_yaml(text, path).splitlines()]
     lines += [
-        line
+        line.split(" #")[0].rstrip()
         for line in text.splitlines()
-        if line.startswith(("dynamic_mixing:", "base_folder_dm:"))
+        if line.startswith(tuple(f"{key}:" for key in DATA_KEYS))
     ]
     # Repeats may be checkpointed in one run and not in the next.
     return [line for line in lines if "checkpoint_repeats" not in line]

@@ -15,7 +15,7 @@ import yaml as pyyaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 WSJ0MIX = REPOSITORY / "recipes/WSJ0Mix/separation"
 WHAM = REPOSITORY / "recipes/WHAMandWHAMR/separation"
-RECIPES = (WSJ0MIX,)
+RECIPES = (WSJ0MIX, WHAM)
 
 # A network of some thousand parameters; two mixtures of half a second in a
 # batch; all in one process.

@@ -97,7 +97,9 @@ def prepare_wham(
         them; if a sample rate is not ``sample_rate``; if a source is not as
         long as its mixture; if there are more sources than ``num_spks``.
     """
-    _check_keys(dataset, mixture, target, num_spks, reverb_params)
+    check_keys(dataset, mixture, target, num_spks)
+    if dataset == "wham" and reverb_params is not None:
+        raise InputError("reverb_params: dataset wham has no reverberation")
     tables = table_paths(save_folder, dataset, splits, must_exist=skip_prep)
     if skip_prep:
         return tables
@@ -129,13 +131,21 @@ def prepare_wham(
     return tables
 
 
-def _check_keys(
-    dataset: str,
-    mixture: str,
-    target: str,
-    num_spks: int,
-    reverb_params: str | os.PathLike | None,
-) -> None:
+def check_keys(dataset: str, mixture: str, target: str, num_spks: int) -> None:
+    """Refuses keys that are unknown or do not fit each other.
+
+    Arguments
+    ---------
+    dataset, mixture, target : str
+        See `prepare_wham`.
+    num_spks : int
+        Speakers in a mixture.
+
+    Raises
+    ------
+    InputError
+        Which names the key.
+    """
     for key, value, values in (
         ("dataset", dataset, DATASETS),
         ("mixture", mixture, MIXTURES),
@@ -150,8 +160,6 @@ def _check_keys(
             "target is 'reverb', but dataset wham has no reverberation; use "
             "target anechoic or dataset whamr"
         )
-    if dataset == "wham" and reverb_params is not None:
-        raise InputError("reverb_params: dataset wham has no reverberation")
     if mixture == "mix_single" and num_spks != 1:
         raise InputError(
             f"num_spks is {num_spks}; in mix_single there is 1 speaker"
