@@ -23,6 +23,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     Path
         Where to write; the suffix is that of ``path``.
 
+    Raises
+    ------
+    OSError
+        If it cannot be written, as on a full disk; the error's ``filename``
+        is ``path``.
+
     Example
     -------
     >>> target = getfixture("tmp_path") / "results" / "summary.txt"
@@ -37,5 +43,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, os.fspath(temporary), temporary):
+            raise  # of another file
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

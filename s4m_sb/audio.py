@@ -4,9 +4,9 @@ Everything that touches an audio file in this package goes through here.
 Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
 """
 
+import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -122,16 +122,24 @@ def write_audio(
         Samples, ``[T]``.
     sample_rate : int
         In Hz.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, as on a full disk.
     """
+    file = io.BytesIO()
+    soundfile.write(
+        file,
+        signal.detach().cpu().to(torch.float32).numpy(),
+        sample_rate,
+        subtype="FLOAT",
+        format="WAV",
+    )
+    _clear_peak_time(file.getbuffer())
+    # Not by libsndfile, which does not tell of a full disk what it is.
     with replacing(path) as temporary:
-        soundfile.write(
-            os.fspath(temporary),
-            signal.detach().cpu().to(torch.float32).numpy(),
-            sample_rate,
-            subtype="FLOAT",
-            format="WAV",
-        )
-        _clear_peak_time(temporary)
+        temporary.write_bytes(file.getbuffer())
 
 
 def _read_window(
@@ -152,14 +160,12 @@ def _read_window(
     return samples[skipped:]
 
 
-def _clear_peak_time(path: Path) -> None:
+def _clear_peak_time(wav: memoryview) -> None:
     # libsndfile notes the time of writing in the PEAK chunk of a float WAV
     # file: id, size, version, time, peaks.
-    with open(path, "r+b") as file:
-        chunk = file.read(128).find(b"PEAK")
-        if chunk >= 0:
-            file.seek(chunk + 12)
-            file.write(bytes(4))
+    chunk = bytes(wav[:128]).find(b"PEAK")
+    if chunk >= 0:
+        wav[chunk + 12 : chunk + 16] = bytes(4)
 
 
 def _check_file(path: str | os.PathLike) -> None:

@@ -3,7 +3,7 @@
 The folders are those of ``layout.py``; files are 32-bit float, so that every
 mixture is the sum of its parts to the last bit. Beside the splits lie
 ``metadata.csv`` (see ``mix_metadata.py``), ``speech.csv``, ``noise.csv`` and
-``settings.json``.
+``settings.json``; ``mix_files.py`` makes the files.
 
 ``speech.csv`` is a manifest of the speech by split, ``train``, ``valid`` and
 ``test``. Dynamic mixing that draws from its split ``train`` meets none of the
@@ -14,51 +14,26 @@ Mixture i of a split is drawn by a generator of its own, seeded by (seed,
 split, i); neither the number of processes nor a restart can change it.
 """
 
-import contextlib
 import hashlib
-import json
-import multiprocessing
 import os
-import re
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from s4m_sb.atomic import replacing
-from s4m_sb.audio import write_audio
+from s4m_sb.claim import claim_folder
 from s4m_sb.corpus import Corpus, Utterance, write_manifest
 from s4m_sb.errors import InputError
-from s4m_sb.layout import SPLITS, folders, rate_folder, signals
-from s4m_sb.mix_metadata import (
-    NOISE,
-    ROOM_COLUMNS,
-    NamedPlan,
-    Row,
-    plan_rows,
-    read_metadata,
-    read_rows,
-    write_metadata,
-)
+from s4m_sb.layout import SPLITS, rate_folder
+from s4m_sb.mix_files import Maker, Task, make_files, one_line_of_failure
+from s4m_sb.mix_metadata import NamedPlan, read_metadata
 from s4m_sb.mixtures import MixtureDrawer
 from s4m_sb.noise import SNR_RANGE_DB, NoiseDrawer
 from s4m_sb.plans import MixturePlan, Piece
-from s4m_sb.rendering import render
 from s4m_sb.rooms import FreshRooms
 from s4m_sb.splits import SPLIT_NAMES, noise_splits, speech_splits
 
 NUM_MIXTURES = (2000, 500, 300)
 # The levels of two speakers in WSJ0-mix lie at most 5 dB apart.
 LEVEL_RANGE_DB = (-5.0, 5.0)
-NAME_LENGTH = 32  # of an utterance's name in that of a mixture
-CHUNK = 4  # mixtures that a process takes at a time
-PROGRESS = ".progress.jsonl"
 MANIFEST = "speech.csv"
 NOISE_MANIFEST = "noise.csv"
 
@@ -128,12 +103,14 @@ def make_mix_dataset(
     Raises
     ------
     InputError
-        If a value is out of its range, the speech is unusable, or
-        ``output`` holds something else.
+        If a value is out of its range, the speech or the noise is unusable,
+        ``output`` holds something else, or a file cannot be written, as on
+        a full disk: what is done stays.
 
     Example
     -------
     >>> import torch
+    >>> from s4m_sb.audio import write_audio
     >>> folder = getfixture("tmp_path")
     >>> noise = torch.rand(2, 8000) - 0.5
     >>> write_audio(folder / "speech" / "anna" / "1.wav", noise[0], 8000)
@@ -192,7 +169,7 @@ def make_mix_dataset(
         )
         for split in needed
     }
-    maker = _Maker(
+    maker = Maker(
         folder=Path(output) / rate_folder(sample_rate) / "min",
         speech_root=_root(speech),
         noise_root=None if noise is None else _root(noise),
@@ -200,9 +177,7 @@ def make_mix_dataset(
         seed=seed,
     )
     tasks = [
-        _Task(split, index)
-        for split in SPLITS
-        for index in range(counts[split])
+        Task(split, index) for split in SPLITS for index in range(counts[split])
     ]
     manifests = {MANIFEST: said, NOISE_MANIFEST: heard}
     return _make_all(maker, tasks, settings, manifests, num_jobs, progress)
@@ -264,7 +239,7 @@ def remake_mix_dataset(
                 + ", ".join(str(value) for value in sorted(values))
             )
     tasks = [
-        _Task(split, index, named.name, named.plan)
+        Task(split, index, named.name, named.plan)
         for split in SPLITS
         for index, named in enumerate(
             named for named in plans if named.split == split
@@ -276,7 +251,7 @@ def remake_mix_dataset(
             f"{metadata}: has the splits {', '.join(splits)}; only "
             f"{', '.join(SPLITS)} are known"
         )
-    maker = _Maker(
+    maker = Maker(
         folder=Path(output) / rate_folder(rates.pop()) / "min",
         speech_root=speech_root,
         noise_root=noise_root,
@@ -292,192 +267,26 @@ def remake_mix_dataset(
     return _make_all(maker, tasks, settings, manifests, num_jobs, progress)
 
 
-@dataclass(frozen=True)
-class _Task:
-    split: str
-    index: int
-    name: str | None = None  # where they are known
-    plan: MixturePlan | None = None
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes one mixture of the data set, in whichever process."""
-
-    folder: Path
-    speech_root: Path
-    noise_root: Path | None
-    drawers: dict[str, MixtureDrawer]
-    seed: int
-
-    def __call__(self, task: _Task) -> tuple[_Task, list[Row]]:
-        if task.plan is None:
-            seeds = [self.seed, SPLITS.index(task.split), task.index]
-            made = self.drawers[task.split].draw(np.random.default_rng(seeds))
-        else:
-            made = render(task.plan)
-        name = task.name or _name(task.index, made.plan)
-        for folder, samples in signals(made).items():
-            write_audio(
-                self.folder / task.split / folder / f"{name}.wav",
-                samples,
-                made.plan.sample_rate,
-            )
-        named = NamedPlan(task.split, name, made.plan)
-        return task, plan_rows(named, self.speech_root, self.noise_root)
-
-
 def _make_all(
-    maker: _Maker,
-    tasks: list[_Task],
+    maker: Maker,
+    tasks: list[Task],
     settings: dict,
     manifests: dict[str, dict[str, Corpus]],
     num_jobs: int,
     progress: bool,
 ) -> Path:
-    folder = maker.folder
-    _claim(folder, settings)
-    for file_name, corpora in manifests.items():
-        listed = {
-            name: corpora[split]
-            for name, split in SPLIT_NAMES.items()
-            if split in corpora
-        }
-        if listed:
-            write_manifest(folder / file_name, listed)
-    # A killed run leaves its half files under hidden names.
-    for left in folder.glob("*/*/.*.tmp.wav"):
-        left.unlink()
-    done = _read_done(folder)
-    log = folder / PROGRESS
-    todo = [task for task in tasks if (task.split, task.index) not in done]
-    with (
-        open(log, "a", encoding="utf-8") as file,
-        tqdm(
-            total=len(tasks),
-            initial=len(done),
-            unit="mix",
-            disable=not progress,
-        ) as bar,
-    ):
-        if file.tell():
-            file.write("\n")  # ends the half line that a kill may have left
-        for task, rows in _results(maker, todo, num_jobs):
-            done[task.split, task.index] = rows
-            entry = {"split": task.split, "index": task.index, "rows": rows}
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            bar.update()
-    # In the order of the tasks, whoever made them when.
-    write_metadata(
-        folder / "metadata.csv",
-        [row for task in tasks for row in done[task.split, task.index]],
-    )
-    log.unlink()
-    return folder
-
-
-def _results(
-    maker: _Maker, tasks: list[_Task], num_jobs: int
-) -> Iterator[tuple[_Task, list[Row]]]:
-    if num_jobs == 1 or len(tasks) < 2:
-        yield from map(maker, tasks)
-        return
-    with ProcessPoolExecutor(
-        num_jobs, initializer=_start_process, initargs=(maker,)
-    ) as pool:
-        yield from pool.map(_make_in_process, tasks, chunksize=CHUNK)
-
-
-_maker_of_process: _Maker | None = None
-
-
-def _start_process(maker: _Maker) -> None:
-    global _maker_of_process
-    _maker_of_process = maker
-    torch.set_num_threads(1)
-    # The main process hears the interrupt and ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _make_in_process(task: _Task) -> tuple[_Task, list[Row]]:
-    assert _maker_of_process is not None
-    return _maker_of_process(task)
-
-
-def _claim(folder: Path, settings: dict) -> None:
-    path = folder / "settings.json"
-    if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            there = {}
-        for key in [*settings, *there]:
-            if there.get(key) != settings.get(key):
-                raise InputError(
-                    f"{folder}: was made with {key} {there.get(key)}, now it "
-                    f"is {settings.get(key)}; give another output folder, or "
-                    "remove this one first"
-                )
-        return
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(
-                f"{folder}: holds files that are not of such a data set; "
-                "give another output folder"
-            )
-        with replacing(path) as temporary:
-            temporary.write_text(
-                json.dumps(settings, indent=2) + "\n", encoding="utf-8"
-            )
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror})"
-        ) from error
-
-
-def _read_done(folder: Path) -> dict[tuple[str, int], list[Row]]:
-    done: dict[tuple[str, int], list[Row]] = {}
-    if (folder / "metadata.csv").exists():
-        mixtures: dict[tuple[str, str], list[Row]] = {}
-        for _, row in read_rows(folder / "metadata.csv"):
-            mixtures.setdefault((row["split"], row["mixture"]), []).append(row)
-        counted = dict.fromkeys(SPLITS, 0)
-        for (split, _), rows in mixtures.items():
-            done[split, counted[split]] = rows
-            counted[split] += 1
-    elif (folder / PROGRESS).exists():
-        text = (folder / PROGRESS).read_text(encoding="utf-8")
-        for line in text.splitlines():
-            # Whoever was killed while writing left half a line.
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                done[entry["split"], entry["index"]] = entry["rows"]
-    return {
-        (split, index): rows
-        for (split, index), rows in done.items()
-        if all(
-            (folder / split / kind / f"{rows[0]['mixture']}.wav").exists()
-            for kind in _folders_of(rows)
-        )
-    }
-
-
-def _folders_of(rows: list[Row]) -> Iterable[str]:
-    sources = {row["source"] for row in rows}
-    return folders(
-        len(sources - {NOISE}),
-        noise=NOISE in sources,
-        reverb=ROOM_COLUMNS[0] in rows[0],
-    )
+    claim_folder(maker.folder, settings)
+    with one_line_of_failure(maker.folder, len(tasks)):
+        for file_name, corpora in manifests.items():
+            listed = {
+                name: corpora[split]
+                for name, split in SPLIT_NAMES.items()
+                if split in corpora
+            }
+            if listed:
+                write_manifest(maker.folder / file_name, listed)
+        make_files(maker, tasks, num_jobs, progress)
+    return maker.folder
 
 
 def _pieces_of_speech(plan: MixturePlan) -> Iterator[Piece]:
@@ -513,18 +322,6 @@ def _used(
         )
         for split, by_speaker in found.items()
     }
-
-
-def _name(index: int, plan: MixturePlan) -> str:
-    mean_db = sum(source.level_db for source in plan.sources)
-    mean_db /= len(plan.sources)
-    parts = [f"{index:06d}"]
-    for source in plan.sources:
-        stem = Path(source.pieces[0].utterance.path).stem
-        parts.append(re.sub(r"[^A-Za-z0-9.-]", "-", stem)[:NAME_LENGTH])
-        level_db = round(source.level_db - mean_db, 2)
-        parts.append(f"{level_db + 0.0:.2f}")
-    return "_".join(parts)
 
 
 def _fingerprint(

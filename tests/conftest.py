@@ -59,6 +59,30 @@ def speech_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def noise_folder(tmp_path_factory):
+    """Generated noise: ``<split>/<recording>.wav``.
+
+    Three recordings for training, two for validation and two for test, of
+    0.3 to 2.1 s at 8 kHz, each of another colour. Read-only for tests.
+    """
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    number = 0
+    for split, count in {"train": 3, "valid": 2, "test": 2}.items():
+        (folder / split).mkdir()
+        for _ in range(count):
+            number += 1
+            white = rng.standard_normal(round(number * 0.3 * SAMPLE_RATE))
+            coloured = np.convolve(white, rng.uniform(-1, 1, 20), mode="same")
+            soundfile.write(
+                folder / split / f"noise{number}.wav",
+                0.5 * coloured / np.abs(coloured).max(),
+                SAMPLE_RATE,
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mini_speech():
     """The folder of the mini-speech pack; skips where it is not at hand."""
     if not (MINI_SPEECH / "manifest.csv").is_file():

@@ -1,5 +1,8 @@
 """A file is there whole, as it was before, or not at all."""
 
+import errno
+import os
+
 import pytest
 
 from s4m_sb.atomic import replacing
@@ -40,3 +43,18 @@ def test_a_folder_in_the_way_is_not_touched(tmp_path):
         temporary.write_text("new")
     assert list(tmp_path.iterdir()) == [path]
     assert path.is_dir()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_an_error_of_the_system_names_the_file(tmp_path):
+    path = tmp_path / "result.csv"
+    with pytest.raises(OSError) as caught, replacing(path):
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"any")
+    error = caught.value
+    assert (error.errno, error.filename) == (errno.ENOSPC, str(path))
+    # One of another file keeps its name.
+    with pytest.raises(FileNotFoundError) as caught, replacing(path):
+        os.stat(tmp_path / "absent")
+    assert caught.value.filename == str(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ LAYERS = (
     ("experiment", "mix_csv"),
     ("inference", "export", "mix_dataset", "spectrogram"),
     ("brain",),
-    ("evaluation", "augment", "schedule", "checkpoints"),
+    ("evaluation", "mix_files", "augment", "schedule", "checkpoints"),
     ("mix_metadata", "splits", "model_card", "model_yaml"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
     ("score_figure",),

@@ -1,6 +1,7 @@
 """Metadata of data sets: plans out and in again, and what is refused."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from s4m_sb.mix_metadata import (
     read_metadata,
     write_metadata,
 )
-from s4m_sb.plans import MixturePlan, Piece, SourcePlan
+from s4m_sb.plans import MixturePlan, NoisePlan, Piece, SourcePlan
+from s4m_sb.rooms import Room
 
 
 @pytest.fixture()
@@ -42,8 +44,36 @@ def plans(tmp_path):
     ]
 
 
-def write(path, plans, root):
-    rows = [row for named in plans for row in plan_rows(named, root)]
+@pytest.fixture()
+def noisy_plans(tmp_path, plans):
+    """Two pieces of noise, and a room for each mixture."""
+    path = tmp_path / "noise" / "rain" / "1.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.ones(2000) / 2, 8000)
+    rain = Utterance(str(path), "rain/1", 2000, 8000)
+    pieces = (Piece(rain, 1800, 200), Piece(rain, 0, 200))
+    return [
+        dataclasses.replace(
+            named,
+            plan=dataclasses.replace(
+                named.plan,
+                noise=NoisePlan(pieces, -5.4321 + number),
+                room=Room(
+                    (6.1234, 7.0, 3.5 + number / 10),
+                    (3.0, 3.5, 1.25),
+                    ((2.0, 2.0, 1.0), (4.0001, 4.5, 0.1 + 0.2)),
+                    0.4567,
+                ),
+            ),
+        )
+        for number, named in enumerate(plans)
+    ]
+
+
+def write(path, plans, root, noise_root=None):
+    rows = [
+        row for named in plans for row in plan_rows(named, root, noise_root)
+    ]
     write_metadata(path, rows)
     return rows
 
@@ -58,6 +88,68 @@ def test_plans_come_back_as_they_were(tmp_path, plans):
         "anna/2, or not.wav",
         "ben/ä.wav",
     }
+
+
+def test_noise_and_rooms_come_back_as_they_were(tmp_path, noisy_plans):
+    table = tmp_path / "metadata.csv"
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    rows = write(table, noisy_plans, *roots)
+    assert read_metadata(table, *roots) == noisy_plans
+    heard = [row for row in rows if row["source"] == "noise"]
+    assert {row["file"] for row in heard} == {"rain/1.wav"}
+    assert [row["start"] for row in heard[:2]] == ["1800", "0"]
+    # An empty cell where there is nothing to tell.
+    assert {row["speaker"] + row["level_db"] for row in heard} == {""}
+    for row in rows:
+        assert row["rt60_s"] == "0.4567"
+        assert (row["snr_db"] == "") == (row["source"] != "noise")
+        assert (row["distance_m"] == "") == (row["source"] == "noise")
+
+
+@pytest.mark.parametrize("without", ["noise", "room"])
+def test_noise_and_rooms_go_alone(tmp_path, noisy_plans, without):
+    plans = [
+        dataclasses.replace(
+            named, plan=dataclasses.replace(named.plan, **{without: None})
+        )
+        for named in noisy_plans
+    ]
+    table = tmp_path / "metadata.csv"
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    rows = write(table, plans, *roots)
+    assert ("snr_db" in rows[0]) == (without != "noise")
+    assert ("rt60_s" in rows[0]) == (without != "room")
+    assert read_metadata(table, *roots) == plans
+
+
+def test_one_speaker_is_enough_in_noise(tmp_path, noisy_plans, plans):
+    roots = (tmp_path / "speech", tmp_path / "noise")
+
+    def alone(named):
+        plan = named.plan
+        room = plan.room
+        if room is not None:
+            room = dataclasses.replace(room, sources_m=room.sources_m[:1])
+        plan = dataclasses.replace(plan, sources=plan.sources[:1], room=room)
+        return dataclasses.replace(named, plan=plan)
+
+    table = tmp_path / "metadata.csv"
+    write(table, [alone(named) for named in noisy_plans], *roots)
+    assert read_metadata(table, *roots) == [alone(n) for n in noisy_plans]
+    write(table, [alone(named) for named in plans], *roots)
+    with pytest.raises(InputError, match="has the sources s1; s1, s2 and"):
+        read_metadata(table, *roots)
+
+
+def test_the_noise_may_have_moved(tmp_path, noisy_plans):
+    table = tmp_path / "metadata.csv"
+    write(table, noisy_plans, tmp_path / "speech", tmp_path / "noise")
+    moved = (tmp_path / "noise").rename(tmp_path / "elsewhere")
+    (back, *_) = read_metadata(table, tmp_path / "speech", moved)
+    path = back.plan.noise.pieces[0].utterance.path
+    assert path == str(moved / "rain" / "1.wav")
+    with pytest.raises(InputError, match="line 5: is noise; say where"):
+        read_metadata(table, tmp_path / "speech")
 
 
 def test_the_speech_may_have_moved(tmp_path, plans):
@@ -139,6 +231,49 @@ def test_wrong_values_are_refused(tmp_path, plans, change_rows, message):
     write_metadata(table, rows)
     with pytest.raises(InputError, match=message) as caught:
         read_metadata(table, tmp_path / "speech")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change_rows, message",
+    [
+        (change("snr_db", "", 5), "line 5: has no snr_db"),
+        (change("snr_db", "soft", 5), "line 5: snr_db is 'soft', not a num"),
+        (change("snr_db", "0.0", 5), "pieces of noise differ in snr_db"),
+        (change("num_frames", "199", 5), r"length, \[400, 400, 399\]"),
+        (change("start", "1801", 5), "line 5: samples 1801 to 2001"),
+        (change("rt60_s", "", 5), "line 5: has no rt60_s"),
+        (change("rt60_s", "0.5"), "'first' of tr: is in several rooms"),
+        (change_all("rt60_s", "0.4567", "0"), "of tr: room: rt60_s is 0.0"),
+        (change("source_x_m", "", 4), "line 4: has no source_x_m"),
+        (change("source_x_m", "9.5", 4), r"room: \(9.5, 4.5, 0.3.*not inside"),
+        (change("source_x_m", "1.5"), "pieces of s1 differ in position"),
+        (change("microphone_z_m", "high"), "microphone_z_m is 'high'"),
+        (change("level_db", "", 2), "line 2: has no level_db"),
+        (
+            lambda rows: [rows.pop(4), rows.pop(3)],
+            "'first' of tr has no noise; others have",
+        ),
+        (
+            lambda rows: [rows.pop(0) for _ in range(3)],
+            "has the sources noise; s1, s2",
+        ),
+        (
+            lambda rows: [row.pop("room_z_m") for row in rows],
+            "has no column room_z_m",
+        ),
+    ],
+)
+def test_wrong_noise_and_rooms_are_refused(
+    tmp_path, noisy_plans, change_rows, message
+):
+    table = tmp_path / "metadata.csv"
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    rows = write(table, noisy_plans, *roots)
+    change_rows(rows)
+    write_metadata(table, rows)
+    with pytest.raises(InputError, match=message) as caught:
+        read_metadata(table, *roots)
     assert "\n" not in str(caught.value)
 
 
