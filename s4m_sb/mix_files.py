@@ -35,7 +35,6 @@ from s4m_sb.rendering import render
 METADATA = "metadata.csv"
 PROGRESS = ".progress.jsonl"
 NAME_LENGTH = 32  # of an utterance's name in that of a mixture
-CHUNK = 4  # mixtures that a process takes at a time
 LOG_BUFFER = 2**20  # bytes; more than an entry, which is written at once
 
 
@@ -123,12 +122,17 @@ def make_files(
     """
     folder = maker.folder
     # A killed run leaves its half files under hidden names.
-    for left in folder.glob("*/*/.*.tmp.wav"):
+    for left in [*folder.glob(".*.tmp.*"), *folder.glob("*/*/.*.tmp.*")]:
         left.unlink()
     done = _read_done(folder)
     todo = [task for task in tasks if (task.split, task.index) not in done]
     made = run_jobs(
-        maker, todo, num_jobs, CHUNK, progress, "mix", num_done=len(done)
+        maker,
+        todo,
+        num_jobs,
+        progress=progress,
+        unit="mix",
+        num_done=len(done),
     )
     for task, rows in zip(todo, made, strict=True):
         done[task.split, task.index] = rows

@@ -80,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="put every mixture into a room of its own, with the ranges of "
-        "size, reverberation and distance of WHAMR!",
+        "size, reverberation and distance of WHAMR! (needs pip install "
+        "'s4m_sb[reverb]')",
     )
     parser.add_argument(
         "--sample-rate",
