@@ -11,26 +11,20 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
-from torchaudio.functional import resample
 
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.errors import InputError
+from s4m_sb.resampling import resample, resampling_ratio, resampling_reach
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 FILE_COLUMNS = ("file", "path", "wav")
 SPEAKER_RULES = ("folder", "wsj0", "file")
 WSJ0_CODE_LENGTH = 3
 HEADER_THREADS = 4  # more than one hides the latency of network storage
-
-# torchaudio's sinc filter, whose reach decides how much to read.
-FILTER_WIDTH = 6
-ROLLOFF = 0.99
-MAX_TERM = 200
 
 
 @dataclass(frozen=True)
@@ -249,9 +243,7 @@ def read_segment(
     old, new = resampling_ratio(utterance.sample_rate, sample_rate, speed)
     # Resampling makes `new` samples out of every `old`: begin with a whole
     # block, so far outside that the filter sees all it would see.
-    reach = 0
-    if old != new:
-        reach = math.ceil(FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
+    reach = resampling_reach(old, new)
     first_block = max(0, start // new - math.ceil(reach / old))
     last_block = (start + num_frames - 1) // new
     read_from = first_block * old
@@ -265,9 +257,7 @@ def read_segment(
             f"{utterance.num_frames} samples at {utterance.sample_rate} Hz"
         )
     if old != new:
-        signal = resample(
-            signal, old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF
-        )
+        signal = resample(signal, old, new)
     skipped = start - first_block * new
     return signal[skipped : skipped + num_frames]
 
@@ -301,42 +291,6 @@ def resampled_length(
     """
     old, new = resampling_ratio(utterance.sample_rate, sample_rate, speed)
     return -(-utterance.num_frames * new // old)
-
-
-def resampling_ratio(
-    file_rate: int, sample_rate: int, speed: float = 1.0
-) -> tuple[int, int]:
-    """Gives how many samples become how many.
-
-    The sinc filters grow with the terms of the ratio, so a speed other than
-    1 is met within a quarter of a percent only; in steps of 0.01 it is exact
-    for a file at the rate wanted, at half of it, or at a multiple.
-
-    Arguments
-    ---------
-    file_rate : int
-        Sample rate of the file in Hz.
-    sample_rate : int
-        Sample rate wanted in Hz.
-    speed : float
-        How much faster than recorded.
-
-    Returns
-    -------
-    tuple[int, int]
-        Samples of the file, samples of the result.
-
-    Example
-    -------
-    >>> resampling_ratio(44100, 8000)
-    (441, 80)
-    >>> resampling_ratio(44100, 8000, speed=0.97)
-    (647, 121)
-    """
-    ratio = Fraction(file_rate, sample_rate)
-    if speed != 1.0:
-        ratio = (ratio * Fraction(speed)).limit_denominator(MAX_TERM)
-    return ratio.numerator, ratio.denominator
 
 
 def _files_of_folder(

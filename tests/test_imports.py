@@ -33,7 +33,7 @@ LAYERS = (
     ("corpus", "multiscale", "filterbank", "room_cache"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
-    ("audio", "hparams", "lengths", "parameters", "rooms"),
+    ("audio", "hparams", "lengths", "parameters", "resampling", "rooms"),
     ("claim", "jobs"),
     ("atomic", "errors"),
     ("__init__", "commands.__init__"),
