@@ -7,24 +7,23 @@ import torch
 from s4m_sb.resampling import resample, resample_blocks, resampling_ratio
 
 
-@pytest.mark.parametrize("old", [11025, 16000, 44100, 48000])
-@pytest.mark.parametrize("new", [8000, 16000, 44100])
-@pytest.mark.parametrize("size", [1, 300, 4001])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(16000, 8000), (8000, 16000), (44100, 8000), (11025, 16000)],
+)
+@pytest.mark.parametrize("size", [300, 4001])
 def test_blocks_are_the_whole_in_parts(old, new, size):
-    if old == new:
-        pytest.skip("nothing to resample")
-    for num_frames in (1, 7, 440, 882, 6001):
+    for num_frames in (1, 440, 882, 6001):
         signal = torch.randn(num_frames)
         blocks = list(resample_blocks(signal.split(size), old, new))
         torch.testing.assert_close(
             torch.cat(blocks),
-            resample(signal, old, new),
+            resample(signal, *resampling_ratio(old, new)),
             rtol=0,
             atol=2e-6,  # float32 sums over the filter, in another order
         )
-        # A result waits for what its filter sees, not for the end.
-        if num_frames == 6001 and size == 300:
-            assert len(blocks) > 5
+    # A result waits for what its filter sees, not for the end.
+    assert len(blocks) >= (6001 // size) // 2
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000])
