@@ -14,6 +14,8 @@ import soundfile  # noqa: E402
 import torch  # noqa: E402
 from speech_like import speak  # noqa: E402
 
+from s4m_sb.cli import main  # noqa: E402
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 MINI_SPEECH = Path(
     os.environ.get(
@@ -79,6 +81,27 @@ def noise_folder(tmp_path_factory):
                 0.5 * coloured / np.abs(coloured).max(),
                 SAMPLE_RATE,
             )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wham_folder(speech_folder, noise_folder, tmp_path_factory):
+    """WHAM! in small, by ``s4m mix``. Read-only for tests."""
+    return mix(speech_folder, noise_folder, tmp_path_factory.mktemp("wham"))
+
+
+@pytest.fixture(scope="session")
+def whamr_folder(speech_folder, noise_folder, tmp_path_factory):
+    """WHAMR! in small, by ``s4m mix``. Read-only for tests."""
+    folder = tmp_path_factory.mktemp("whamr")
+    return mix(speech_folder, noise_folder, folder, "--reverb")
+
+
+def mix(speech, noise, folder, *flags):
+    """16 mixtures of half a second, and 3 each for validation and test."""
+    words = [speech, folder, "--noise", noise, "--length", 0.5]
+    words += ["--count", 16, 3, 3, "--jobs", 1, *flags]
+    assert main(["mix", *map(str, words)]) == 0
     return folder
 
 

@@ -34,12 +34,10 @@ def record_recipe(train, argv, path):
                 {"seen": seen, "parameters": self.modules.state_dict()}, path
             )
 
-    original = experiment.SeparationBrain
-    experiment.SeparationBrain = Recording
-    try:
-        train.main(argv)
-    finally:
-        experiment.SeparationBrain = original
+    train.run_experiment = functools.partial(
+        experiment.run_experiment, brain_class=Recording
+    )
+    train.main(argv)
 
 
 def state(modules):
@@ -80,8 +78,8 @@ def main(arguments):
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     folder = Path(arguments["folder"])
-    train = load_script(Path(arguments["recipe"]))
-    for name, argv in arguments["runs"].items():
+    for name, (recipe, argv) in arguments["runs"].items():
+        train = load_script(Path(recipe))
         record_recipe(train, argv, folder / f"{name}{rank}.pt")
         # The process group stays for what comes next.
         experiment.ddp_init_group = lambda run_opts: None

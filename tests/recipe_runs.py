@@ -83,25 +83,32 @@ def killed_and_resumed(recipe, yaml, output_folder, steps, **options):
     checkpoint that it went on from, and what was printed after the new start.
     """
     process = start(recipe, yaml, output_folder, **options)
-    found = None
-    while found is None and process.poll() is None:
+    while process.poll() is None:
         time.sleep(0.01)
-        try:
-            latest = checkpoints_in(output_folder)[-1]
-            epoch, step = progress_in(latest)
-        except (IndexError, ValueError, OSError, TypeError, KeyError):
-            continue  # none yet, or deleted while it was read
-        if not latest["end-of-epoch"] and epoch > 1 and step < steps / 2:
-            found = latest
+        if not _is_within_an_epoch(output_folder, steps):
+            continue
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)  # the signal arrives
+        if _is_within_an_epoch(output_folder, steps):
+            break
+        process.send_signal(signal.SIGCONT)  # it was faster
     process.send_signal(signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
     assert not (output_folder / "test_results.csv").exists()
-    latest = checkpoints_in(output_folder)[-1]
-    assert not latest["end-of-epoch"], "killed too late"
-    epoch, step = progress_in(latest)
+    epoch, step = progress_in(checkpoints_in(output_folder)[-1])
     printed = train(recipe, yaml, output_folder, **options)
     return epoch, step, printed
+
+
+def _is_within_an_epoch(output_folder, steps):
+    """Whether the latest checkpoint is of the first half of a later epoch."""
+    try:
+        latest = checkpoints_in(output_folder)[-1]
+        epoch, step = progress_in(latest)
+    except (IndexError, ValueError, OSError, TypeError, KeyError):
+        return False  # none yet, or deleted while it was read
+    return not latest["end-of-epoch"] and epoch > 1 and step < steps / 2
 
 
 def checkpoints_in(output_folder):

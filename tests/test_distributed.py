@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ddp_driver import train_brain
-from recipe_runs import TINY, WSJ0MIX, as_options, environment
+from recipe_runs import TINY, WHAM, WSJ0MIX, as_options, environment
 from torch.utils.data import DistributedSampler
 
 from s4m_sb.mix_dataset import make_mix_dataset
@@ -20,9 +20,13 @@ NUM_ITEMS = 4
 EPOCHS = 2
 
 
+# Mixtures of an epoch in each run.
+RUNS = {"plain": 8, "dynamic": 12, "whamr-plain": 16, "whamr-dynamic": 12}
+
+
 @pytest.fixture(scope="module")
-def ranks(speech_folder, tmp_path_factory):
-    """Results of a plain and a dynamic training, and of the brain alone."""
+def ranks(speech_folder, whamr_folder, tmp_path_factory):
+    """Results of plain and dynamic trainings, and of the brain alone."""
     folder = tmp_path_factory.mktemp("ranks")
     make_mix_dataset(
         speech_folder,
@@ -32,7 +36,6 @@ def ranks(speech_folder, tmp_path_factory):
     )
     options = {
         **TINY,
-        "data_folder": str(folder / "data"),
         "N_epochs": str(EPOCHS),
         "use_rand_shift": "True",
         "save_audio": "False",
@@ -40,22 +43,34 @@ def ranks(speech_folder, tmp_path_factory):
         "distributed_backend": "gloo",
         "device": "cpu",
     }
+    wsj0mix = (WSJ0MIX, "s4m-tiny.yaml", folder / "data")
+    whamr = (WHAM, "s4m-whamr-tiny.yaml", whamr_folder)
     dynamic = {
         "dynamic_mixing": "True",
         "base_folder_dm": str(speech_folder / "train"),
         "dynamic_mixing_opts": "{speaker_from: folder, num_mixtures: 12}",
     }
+    rooms = {"rooms_folder": str(folder / "rooms"), "num_rooms": "3"}
+
+    def run(name, recipe, yaml, data_folder, **more):
+        values = {**options, "data_folder": str(data_folder), **more}
+        argv = [
+            str(recipe / "hparams" / yaml),
+            *as_options({**values, "output_folder": str(folder / name)}),
+            "--noprogressbar",
+        ]
+        return name, (str(recipe), argv)
+
     arguments = {
         "folder": str(folder),
-        "recipe": str(WSJ0MIX),
-        "runs": {
-            name: [
-                str(WSJ0MIX / "hparams/s4m-tiny.yaml"),
-                *as_options({**options, **more}),
-                *("--output_folder", str(folder / name), "--noprogressbar"),
+        "runs": dict(
+            [
+                run("plain", *wsj0mix),
+                run("dynamic", *wsj0mix, **dynamic),
+                run("whamr-plain", *whamr),
+                run("whamr-dynamic", *whamr, **dynamic, **rooms),
             ]
-            for name, more in (("plain", {}), ("dynamic", dynamic))
-        },
+        ),
         # The loss of a mixture is above -1000 and below 1000 dB: a threshold
         # of 1000 masks every batch of the rank.
         "thresholds": {"averaged": [-1000, -1000], "masked": [-1000, 1000]},
@@ -88,7 +103,7 @@ def load(folder, name):
     return [torch.load(folder / f"{name}{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["plain", "dynamic"])
+@pytest.mark.parametrize("name", RUNS)
 def test_ranks_end_with_the_same_parameters(ranks, name):
     first, second = (record["parameters"] for record in load(ranks, name))
     assert list(first) == list(second)
@@ -96,7 +111,7 @@ def test_ranks_end_with_the_same_parameters(ranks, name):
         assert torch.equal(value, second[key]), key
 
 
-@pytest.mark.parametrize("name, total", [("plain", 8), ("dynamic", 12)])
+@pytest.mark.parametrize("name, total", RUNS.items())
 def test_ranks_see_different_mixtures(ranks, name, total):
     first, second = (record["seen"] for record in load(ranks, name))
     assert len(first) == len(second) == EPOCHS * total // 2
@@ -112,19 +127,19 @@ def test_ranks_see_different_mixtures(ranks, name, total):
                 item[part] for item in there
             }
         epochs.append(here | there)
-    if name == "dynamic":  # new mixtures in every epoch
+    if "dynamic" in name:  # new mixtures in every epoch
         assert not epochs[0] & epochs[1]
     else:
         assert epochs[0] == epochs[1]
 
 
-@pytest.mark.parametrize("name", ["plain", "dynamic"])
+@pytest.mark.parametrize("name", RUNS)
 def test_the_first_rank_evaluates_alone(ranks, name):
     rows = (ranks / name / "test_results.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 + 1
-    assert rows[-1].startswith("avg,")
     summary = json.loads((ranks / name / "summary.json").read_text())
-    assert summary["num_items"] == 2
+    assert len(rows) == 1 + summary["num_items"] + 1
+    assert summary["num_items"] == (3 if "whamr" in name else 2)
+    assert rows[-1].startswith("avg,")
     log = (ranks / name / "train_log.txt").read_text().splitlines()
     assert [line.split(" - ")[0].split(",")[0] for line in log] == [
         "epoch: 1",

@@ -2,18 +2,19 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
+from recipe_runs import RECIPES, REPOSITORY, WHAM, WSJ0MIX
 
 from s4m_sb.cli import _parser
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-RECIPE = REPOSITORY / "recipes/WSJ0Mix/separation"
-READMES = (REPOSITORY / "README.md", RECIPE / "README.md")
+READMES = (
+    REPOSITORY / "README.md",
+    *(recipe / "README.md" for recipe in RECIPES),
+)
 
 
 def blocks(language):
@@ -41,7 +42,8 @@ def test_s4m_commands_are_understood(words):
     "words", sorted(set(commands("train.py"))), ids=" ".join
 )
 def test_training_commands_name_files_and_keys_that_are_there(words):
-    text = (RECIPE / words[0]).read_text(encoding="utf-8")
+    (path,) = (r / words[0] for r in RECIPES if (r / words[0]).is_file())
+    text = path.read_text(encoding="utf-8")
     given = dict(zip(words[1::2], words[2::2], strict=False))
     given.pop("...", None)
     overrides = {
@@ -57,12 +59,29 @@ def test_training_commands_name_files_and_keys_that_are_there(words):
     assert hparams["MaskNet"].num_spks == overrides.get("num_spks", 2)
 
 
-def test_options_named_in_the_recipe_exist():
-    text = (RECIPE / "hparams/s4m-tiny.yaml").read_text(encoding="utf-8")
-    named = re.findall(r"`--(\w+) (?!cpu|gloo)", READMES[1].read_text("utf-8"))
+@pytest.mark.parametrize(
+    "recipe, name", [(WSJ0MIX, "s4m-tiny"), (WHAM, "s4m-whamr-tiny")]
+)
+def test_keys_named_in_a_recipe_exist(recipe, name):
+    text = (recipe / "README.md").read_text(encoding="utf-8")
+    yaml_text = (recipe / f"hparams/{name}.yaml").read_text(encoding="utf-8")
+    named = re.findall(r"`--(\w+)\s(?!cpu|gloo)", text)
+    named += re.findall(r"(?m)^\| `(\w+)` \|", text)  # in tables
     assert len(named) >= 5
     for key in named:
-        assert re.search(rf"(?m)^{key}:", text), key
+        assert re.search(rf"(?m)^{key}:", yaml_text), key
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
+def test_yamls_are_listed_with_their_sizes(recipe):
+    text = (recipe / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `([\w-]+\.yaml)` .*\| ([\d.]+) M \|", text)
+    yamls = sorted(path.name for path in (recipe / "hparams").iterdir())
+    assert sorted(name for name, _ in rows) == yamls
+    for name, millions in rows:
+        head = (recipe / "hparams" / name).read_text(encoding="utf-8")
+        (stated,) = re.findall(r"\(([\d.]+) M parameters", head)
+        assert float(millions) == pytest.approx(float(stated), abs=0.051)
 
 
 def test_python_blocks_run(monkeypatch):
@@ -79,10 +98,11 @@ def test_yaml_blocks_build_a_drop_in_mask_network():
     assert masknet(torch.randn(1, 256, 50)).shape == (2, 1, 256, 50)
 
 
-def test_paths_named_in_the_readme_exist():
-    text = READMES[0].read_text(encoding="utf-8")
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (REPOSITORY / path).exists(), path
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+def test_paths_named_in_a_readme_exist(readme):
+    text = readme.read_text(encoding="utf-8")
+    for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
+        assert (readme.parent / path).exists(), path
     folders = "recipes|s4m_sb|examples|tests"
     for path in re.findall(rf"`((?:{folders})/[^`*{{]+)`", text):
         assert (REPOSITORY / path).exists(), path
