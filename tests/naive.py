@@ -1,10 +1,16 @@
 """The slow twin: the mask network read off its equations, nothing more.
 
 Signals are ``[B, C, L]``, every convolution is a convolution, every norm is
-computed where it stands, kernels are power series of dense complex matrices,
-computed anew in every repeat, and their convolution is a double sum. The
-parameters are those of an `S4MMaskNet`, so that outputs and gradients of the
-two can be compared.
+computed where it stands, and kernels anew in every repeat. How the state
+space responds to its input is read in two ways:
+
+- `by_sums`: kernels are power series of dense complex matrices, and their
+  convolution is a double sum;
+- `by_fourier`: as in the published code, kernels are Cauchy sums over the
+  frequencies of an FFT, by which they are convolved as well.
+
+The parameters are those of an `S4MMaskNet`, so that outputs, gradients and
+costs of the two can be compared.
 """
 
 import torch
@@ -61,6 +67,57 @@ def convolve(u, K):
     return torch.einsum("hts,bhs->bht", taps, u)
 
 
+def by_sums(ssm, u):
+    """K ∗ u, by the definition of either."""
+    return convolve(u, power_series(ssm, u.shape[-1]))
+
+
+def cauchy_series(ssm, length):
+    """The kernel by its generating function, ``[directions, H, L]``.
+
+    At the nodes z of an FFT, K^(z) is a sum of Cauchy terms 1 / (g(z) - w);
+    the term of low rank follows by Woodbury's identity. C times (I - Ā^L)
+    makes the infinite series one of L terms; the published code keeps that
+    product as its parameter, so it is no part of the cost here.
+    """
+    w = complete(torch.complex(-torch.exp(ssm.log_A_real), ssm.A_imag))
+    B = complete(torch.view_as_complex(ssm.B))
+    P = complete(torch.view_as_complex(ssm.P))
+    left = torch.stack([B, P])  # [2, H, N]
+    right = torch.cat([_truncated(ssm, length), P.conj()[None]])
+    index = torch.arange(length // 2 + 1, dtype=w.real.dtype)
+    z = torch.exp(-2j * torch.pi * index / length)
+    node = 2 * (1 - z) / (1 + z)  # [L / 2 + 1]
+    dt = torch.exp(ssm.log_dt)[:, None]
+    products = left[:, None] * right * dt  # [2, directions + 1, H, N]
+    distances = node - (w * dt).unsqueeze(-1)  # [H, N, L / 2 + 1]
+    r = (products.unsqueeze(-1) / distances).sum(-2)
+    k = r[0, :-1] - r[1, :-1] * r[0, -1] / (1 + r[1, -1])
+    return torch.fft.irfft(k * 2 / (1 + z), n=length)
+
+
+def _truncated(ssm, length):
+    if not hasattr(ssm, "_truncations"):
+        ssm._truncations = {}
+    if length not in ssm._truncations:
+        with torch.no_grad():
+            A_bar, _, C = dense_system(ssm)
+            rest = C.unsqueeze(-2) @ torch.linalg.matrix_power(A_bar, length)
+            ssm._truncations[length] = C - rest.squeeze(-2)
+    return ssm._truncations[length]
+
+
+def by_fourier(ssm, u):
+    """K ∗ u, as the published code does it."""
+    length = u.shape[-1]
+    K = cauchy_series(ssm, length)
+    taps = F.pad(K[0], (0, length))
+    if len(K) == 2:
+        taps = taps + F.pad(K[1].flip(-1), (length, 0))
+    spectrum = torch.fft.rfft(u, n=2 * length) * torch.fft.rfft(taps)
+    return torch.fft.irfft(spectrum, n=2 * length)[..., :length]
+
+
 def conv(x, weight, bias=None, stride=1):
     """`Conv1d` with half its taps as padding; depthwise if it has to be."""
     weight = weight.reshape(weight.shape[0], -1, weight.shape[-1])
@@ -102,11 +159,11 @@ def normed_conv(x, module, stride=1):
     )
 
 
-def s4_block(x, block):
+def s4_block(x, block, respond=by_sums):
     """x + GLU(W GELU(K ∗ u + D u)) with u = LayerNorm(x)."""
     layer = block.layer
     u = layer_norm(x, block.norm)
-    y = convolve(u, power_series(layer.ssm, u.shape[-1]))
+    y = respond(layer.ssm, u)
     y = linear(F.gelu(y + layer.D[:, None] * u), layer.mix)
     value, gate = y.chunk(2, dim=1)
     return x + value * torch.sigmoid(gate)
@@ -126,7 +183,7 @@ def fuse(local, coarse, fusion):
     return normed_conv(local, fusion.local) * torch.sigmoid(gate) + value
 
 
-def multi_scale_block(x, block, start):
+def multi_scale_block(x, block, start, respond=by_sums):
     """One repeat; ``start`` is the scale at which the top-down path starts."""
     h = global_norm(linear(x, block.expand), block.expand_norm)
     h = F.prelu(h, block.expand_act.weight)
@@ -136,7 +193,9 @@ def multi_scale_block(x, block, start):
         scales.append(h)
     coarsest = scales[-1].shape[-1]
     pooled = sum(F.adaptive_avg_pool1d(scale, coarsest) for scale in scales)
-    g = feed_forward(s4_block(pooled, block.global_s4), block.global_ff)
+    g = feed_forward(
+        s4_block(pooled, block.global_s4, respond), block.global_ff
+    )
     fused = [
         fuse(scale, g, fusion)
         for scale, fusion in zip(scales, block.fusions, strict=False)
@@ -145,7 +204,7 @@ def multi_scale_block(x, block, start):
     for k in range(len(scales) - 2, -1, -1):
         top = fuse(fused[k], top, block.top_down[k])
         if len(block.scale_s4):
-            top = s4_block(top, block.scale_s4[k])
+            top = s4_block(top, block.scale_s4[k], respond)
     return x + linear(top, block.project)
 
 
@@ -154,9 +213,9 @@ def bottleneck(net, features):
     return linear(global_norm(features, net.input_norm), net.bottleneck)
 
 
-def repeats(net, mixture, start):
+def repeats(net, mixture, start, respond=by_sums):
     """The signal after each repeat of the shared block."""
-    outputs = [multi_scale_block(mixture, net.block, start)]
+    outputs = [multi_scale_block(mixture, net.block, start, respond)]
     for _ in range(net.num_repeats - 1):
         x = conv(
             mixture + outputs[-1],
@@ -164,7 +223,7 @@ def repeats(net, mixture, start):
             net.rejoin.bias,
         )
         x = F.prelu(x, net.rejoin.act.weight)
-        outputs.append(multi_scale_block(x, net.block, start))
+        outputs.append(multi_scale_block(x, net.block, start, respond))
     return outputs
 
 
@@ -173,7 +232,7 @@ def mask_scores(net, x):
     return linear(F.prelu(x, net.output_act.weight), net.output)
 
 
-def masks(net, features, start):
+def masks(net, features, start, respond=by_sums):
     """All of it: features ``[B, F, L]`` to masks ``[S, B, F, L]``.
 
     Frames of zeros follow the mixture's features until the coarsest scale
@@ -183,6 +242,6 @@ def masks(net, features, start):
     mixture = bottleneck(net, features)
     while mixture.shape[-1] % 2 ** (net.block.num_scales - 1):
         mixture = F.pad(mixture, (0, 1))
-    x = repeats(net, mixture, start)[-1][..., :frames]
+    x = repeats(net, mixture, start, respond)[-1][..., :frames]
     scores = mask_scores(net, x).unflatten(1, (net.num_spks, -1))
     return F.relu(scores).transpose(0, 1)

@@ -78,6 +78,19 @@ def test_outputs_and_gradients_are_those_of_the_slow_twin(
         assert error < 1e-10, name
 
 
+@pytest.mark.parametrize("frames", [48, 37])
+@torch.no_grad()
+def test_both_slow_twins_agree(frames):
+    net = trained(S4MMaskNet(num_filters=5, d_model=6, d_hidden=8, **FULL))
+    features = signal(2, 5, frames)
+    torch.testing.assert_close(
+        naive.masks(net, features, 4, naive.by_fourier),
+        naive.masks(net, features, 4),
+        atol=1e-9,  # float64; frequencies near -1 are a large number apart
+        rtol=0,
+    )
+
+
 @pytest.mark.parametrize("num_spks", [1, 2, 3])
 @torch.no_grad()
 def test_any_number_of_speakers_and_any_number_of_frames(num_spks):
