@@ -8,6 +8,7 @@ import shutil
 import pytest
 import soundfile
 import speechbrain
+import torch
 from recipe_runs import (
     TINY,
     WHAM,
@@ -177,6 +178,50 @@ def test_enhancement(wham_folder, tmp_path, dynamic):
     assert kinds == ["mix", "source1", "source1hat"]
     heard, rate = soundfile.read(audio[1])
     assert (len(heard), rate) == (4000, 8000)
+
+
+# ------------------------------------------------------------------ data
+
+
+@pytest.mark.parametrize("mixture", ["mix_both", "mix_clean", "mix_single"])
+@pytest.mark.parametrize(
+    "dataset, target",
+    [("wham", "anechoic"), ("whamr", "anechoic"), ("whamr", "reverb")],
+)
+def test_the_mixture_is_its_parts(
+    whamr_folder, tmp_path, dataset, mixture, target
+):
+    hparams = {
+        "data_folder": str(whamr_folder),
+        "dataset": dataset,
+        "target": target,
+        "num_spks": 1 if mixture == "mix_single" else 2,
+        "sample_rate": 8000,
+    }
+    tables = load_script(WHAM, "prepare_data").prepare_wham(
+        save_folder=tmp_path, mixture=mixture, splits=["tt"], **hparams
+    )
+    root = whamr_folder / "wav8k/min/tt"
+    room = {"wham": "anechoic", "whamr": "reverb"}[dataset]
+    for item in load_script(WHAM).dataio_prep(hparams, tables["tt"]):
+
+        def recorded(folder, name=item["id"]):
+            samples, _ = soundfile.read(root / folder / f"{name}.wav")
+            return torch.from_numpy(samples)
+
+        rest = item["mix_sig"].double()
+        for number in range(1, hparams["num_spks"] + 1):
+            wanted = item[f"s{number}_sig"]
+            heard = item.get(f"s{number}_image_sig", wanted)
+            assert torch.equal(wanted.double(), recorded(f"s{number}_{target}"))
+            assert torch.equal(heard.double(), recorded(f"s{number}_{room}"))
+            rest -= heard.double()
+        if mixture != "mix_clean":
+            rest -= recorded("noise")
+        # Sums of three float32 numbers below 1.
+        torch.testing.assert_close(rest, 0 * rest, rtol=0, atol=1e-6)
+        assert ("s1_image_sig" in item) == (target != room)
+        assert ("rt60_s" in item) == (dataset == "whamr")
 
 
 # ------------------------------------------------------------- bad input
