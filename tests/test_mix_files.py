@@ -149,7 +149,7 @@ def test_a_killed_run_goes_on(
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (made / PROGRESS).exists() or len(logged(made)) < 2:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
