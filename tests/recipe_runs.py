@@ -64,7 +64,7 @@ def start(recipe, yaml, output_folder, *flags, **options):
     )
 
 
-def finish(process, timeout_s=120):
+def finish(process, timeout_s=300):
     """Waits for a process that must end well; what it printed."""
     output, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, output
@@ -143,7 +143,7 @@ def run_s4m(*words):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     return result
