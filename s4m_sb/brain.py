@@ -20,6 +20,7 @@ import torch
 from speechbrain.core import rm_vector_weight_decay
 from speechbrain.utils.distributed import get_rank, if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
+from speechbrain.utils.train_logger import FileTrainLogger
 
 import s4m_sb
 from s4m_sb import metrics
@@ -589,9 +590,10 @@ class SeparationBrain(sb.Brain):
         # On every rank: log_stats itself writes on the first one alone, and
         # then waits for the others.
         for train_logger in self._loggers:
-            train_logger.log_stats(
-                stats_meta={**stats_meta, **self._task()}, **stats
-            )
+            meta = stats_meta
+            if isinstance(train_logger, FileTrainLogger):  # others plot numbers
+                meta = {**stats_meta, **self._task()}
+            train_logger.log_stats(stats_meta=meta, **stats)
 
 
 def _takes_lengths(loss: Any) -> bool:

@@ -19,7 +19,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import AudioInfo, audio_info, read_audio
 from s4m_sb.errors import InputError
-from s4m_sb.mix_dataset import SPLITS, rate_folder
+from s4m_sb.layout import SPLITS, rate_folder
 
 VERSIONS = ("min", "max")
 # Of WSJ0-2mix and WSJ0-3mix, and of WHAM! and WHAMR!, which are made from it.

@@ -763,11 +763,15 @@ def test_a_silent_reference_does_not_stop_the_evaluation(tmp_path):
 
 
 def test_tensorboard_writes_events(tmp_path):
-    brain = make_brain(tmp_path, N_epochs=1, use_tensorboard=True)
+    brain = make_brain(
+        tmp_path, N_epochs=1, use_tensorboard=True, target="reverb"
+    )
     data = make_dataset(make_items([400] * 2))
     brain.fit(brain.hparams.epoch_counter, data, data)
     brain.evaluate(data)
     brain._loggers[1].writer.close()
+    log = (tmp_path / "train_log.txt").read_text()
+    assert log.count(", target: reverb - ") == 2  # beside every number
     from tensorboard.backend.event_processing import event_accumulator
 
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s4m_sb.errors import InputError
+from s4m_sb.layout import SPLITS
 from s4m_sb.mix_csv import (
     check_no_more,
     check_there,
@@ -20,7 +21,6 @@ from s4m_sb.mix_csv import (
     table_paths,
     write_table,
 )
-from s4m_sb.mix_dataset import SPLITS
 
 logger = logging.getLogger(__name__)
 
