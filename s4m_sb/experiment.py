@@ -110,7 +110,7 @@ def tables_used(hparams: Hparams, run_opts: Any) -> dict[str, str]:
 
 
 def draw_training_data(
-    hparams: Hparams, defaults: Mapping[str, Any]
+    hparams: Hparams, num_mixtures: int, **decided: Any
 ) -> DynamicMixing:
     """Training mixtures drawn on the fly from ``base_folder_dm``.
 
@@ -118,9 +118,13 @@ def draw_training_data(
     ---------
     hparams : dict
         ``base_folder_dm``, ``num_spks``, ``sample_rate``, ``seed`` and
-        ``training_signal_len``, the length of a mixture in samples.
-    defaults : mapping
-        Options of ``DynamicMixing`` where ``dynamic_mixing_opts`` has none.
+        ``training_signal_len``, the length of a mixture in samples; of
+        ``dynamic_mixing_opts``, if there are any, further options of
+        ``DynamicMixing``.
+    num_mixtures : int
+        In an epoch, where those options do not say it.
+    **decided : dict
+        Options that other keys decide, for validation and test as well.
 
     Returns
     -------
@@ -130,22 +134,29 @@ def draw_training_data(
     Raises
     ------
     InputError
-        If an option or the speech is unusable.
+        If an option is unusable, or decided by other keys; if the speech is
+        unusable.
     """
     rate = hparams["sample_rate"]
     options = {
         "segment_s": hparams["training_signal_len"] / rate,
-        **defaults,
+        "speaker_from": "wsj0",
+        "num_mixtures": num_mixtures,
         **hparams.get("dynamic_mixing_opts", {}),
     }
-    try:
-        return DynamicMixing(
-            hparams["base_folder_dm"],
-            num_spks=hparams["num_spks"],
-            sample_rate=rate,
-            seed=hparams["seed"],
-            **options,
+    decided |= {
+        "num_spks": hparams["num_spks"],
+        "sample_rate": rate,
+        "seed": hparams["seed"],
+    }
+    taken = sorted(options.keys() & decided)
+    if taken:
+        raise InputError(
+            f"dynamic_mixing_opts: {', '.join(taken)} cannot stand there; "
+            "other keys decide that"
         )
+    try:
+        return DynamicMixing(hparams["base_folder_dm"], **decided, **options)
     except TypeError as error:
         raise InputError(f"dynamic_mixing_opts: {error}") from error
 

@@ -293,6 +293,20 @@ def test_rooms_need_their_keys(run_main, whamr_folder, speech_folder):
         )
 
 
+@pytest.mark.parametrize("option", ["target: reverb", "noise: folder"])
+def test_what_decides_the_task_is_no_option_of_dynamic_mixing(
+    run_main, wham_folder, option
+):
+    name = option.split(":")[0]
+    message = f"dynamic_mixing_opts: {name} cannot stand there"
+    with pytest.raises(InputError, match=message):
+        run_main(
+            dynamic_mixing="True",
+            base_folder_dm=str(wham_folder / "wav8k/min/speech.csv"),
+            dynamic_mixing_opts=f"{{speaker_from: folder, {option}}}",
+        )
+
+
 def test_missing_noise_is_named(run_main, wham_folder, tmp_path):
     shutil.copytree(wham_folder, tmp_path / "wham")
     shutil.rmtree(tmp_path / "wham/wav8k/min/tr/noise")

@@ -51,25 +51,21 @@ def dataio_prep(hparams, csv_path):
 
 def dynamic_mixing_prep(hparams, num_mixtures):
     """Mixtures drawn on the fly, over noise and in rooms."""
-    options = {
-        "speaker_from": "wsj0",
-        "num_mixtures": num_mixtures,
-        "target": hparams["target"],
-    }
+    decided = {"target": hparams["target"], "noise": None, "rooms": None}
     if hparams["mixture"] != "mix_clean":
-        options["noise"] = hparams["noise_folder_dm"]
-        if options["noise"] is None:
+        decided["noise"] = hparams["noise_folder_dm"]
+        if decided["noise"] is None:
             root = find_root(
                 hparams["data_folder"],
                 hparams["dataset"],
                 hparams["sample_rate"],
                 hparams["version"],
             )
-            options["noise"] = root / "tr" / "noise"
+            decided["noise"] = root / "tr" / "noise"
     if hparams["dataset"] == "whamr":
         if "rooms_folder" not in hparams:
             raise InputError("dataset whamr needs rooms; see s4m-whamr.yaml")
-        options["rooms"] = CachedRooms(
+        decided["rooms"] = CachedRooms(
             hparams["rooms_folder"],
             num_rooms=hparams["num_rooms"],
             num_sources=hparams["num_spks"],
@@ -77,8 +73,8 @@ def dynamic_mixing_prep(hparams, num_mixtures):
             seed=hparams["rooms_seed"],
         )
         kwargs = {"num_jobs": os.cpu_count() or 1, "progress": True}
-        run_on_main(options["rooms"].prepare, kwargs=kwargs)
-    return draw_training_data(hparams, options)
+        run_on_main(decided["rooms"].prepare, kwargs=kwargs)
+    return draw_training_data(hparams, num_mixtures, **decided)
 
 
 def main(argv):

@@ -38,12 +38,6 @@ def dataio_prep(hparams, csv_path):
     return data
 
 
-def dynamic_mixing_prep(hparams, num_mixtures):
-    """Mixtures drawn on the fly from the utterances in base_folder_dm."""
-    defaults = {"speaker_from": "wsj0", "num_mixtures": num_mixtures}
-    return draw_training_data(hparams, defaults)
-
-
 def main(argv):
     """Prepares the data, trains, evaluates the best checkpoint."""
     hparams, run_opts = start_experiment(argv)
@@ -55,7 +49,7 @@ def main(argv):
         run_on_main(prepare_wsj0mix, kwargs=kwargs | {"splits": list(tables)})
     data = {split: dataio_prep(hparams, tables[split]) for split in tables}
     if hparams["dynamic_mixing"] and not run_opts["test_only"]:
-        data["tr"] = dynamic_mixing_prep(hparams, len(data.get("tr", [])))
+        data["tr"] = draw_training_data(hparams, len(data.get("tr", [])))
     run_experiment(hparams, run_opts, data)
 
 
