@@ -17,10 +17,11 @@ from speechbrain.processing.signal_processing import (
     dB_to_amplitude,
     rescale,
 )
-from torchaudio.functional import fftconvolve, loudness
+from torchaudio.functional import loudness
 
 from s4m_sb.corpus import read_segment
 from s4m_sb.errors import InputError
+from s4m_sb.fft import fft_length
 from s4m_sb.plans import MixturePlan, Piece
 from s4m_sb.rooms import RoomResponses, room_responses
 
@@ -234,7 +235,10 @@ def _check_signals(
 
 
 def _convolve(signal: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    return fftconvolve(signal, response)[: len(signal)]
+    # torchaudio's takes the exact length, at many times the cost.
+    n = fft_length(len(signal) + len(response) - 1)
+    spectrum = torch.fft.rfft(signal, n) * torch.fft.rfft(response, n)
+    return torch.fft.irfft(spectrum, n)[: len(signal)]
 
 
 def _loudness_db(signal: torch.Tensor, sample_rate: int) -> float:

@@ -19,33 +19,12 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from s4m_sb.errors import InputError
+from s4m_sb.fft import fft_length
 from s4m_sb.kernel import S4DKernel, S4Kernel, SSMKernel
 
 KERNELS: dict[str, type[SSMKernel]] = {"s4": S4Kernel, "s4d": S4DKernel}
 
 STEP_FRAMES = 256  # frames that `step` handles in one product
-
-
-def fft_length(minimum: int) -> int:
-    """The smallest even 2ᵃ3ᵇ5ᶜ that is at least ``minimum``.
-
-    Example
-    -------
-    >>> fft_length(1002)
-    1024
-    >>> fft_length(2050)
-    2160
-    """
-    best = 1 << max(minimum - 1, 1).bit_length()
-    fives = 1
-    while fives < best:
-        odd = fives
-        while odd < best:
-            twos = max(-(-minimum // odd) - 1, 1).bit_length()
-            best = min(best, odd << twos)
-            odd *= 3
-        fives *= 5
-    return best
 
 
 class S4Layer(nn.Module):

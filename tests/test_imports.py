@@ -30,13 +30,14 @@ LAYERS = (
     ("mixtures", "layout", "masknet"),
     ("noise",),
     ("rendering",),
-    ("plans",),
+    ("plans", "voice_files"),
     ("corpus", "multiscale", "filterbank", "room_cache", "audio_stream"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
-    ("audio", "hparams", "lengths", "parameters", "resampling", "rooms"),
+    ("audio", "hparams", "lengths", "levels", "parameters"),
+    ("resampling", "rooms"),
     ("claim", "jobs"),
-    ("atomic", "errors"),
+    ("atomic", "errors", "fft"),
     ("__init__", "commands.__init__"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}

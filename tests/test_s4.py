@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from s4m_sb import s4
 from s4m_sb.errors import InputError
-from s4m_sb.s4 import FeedForwardBlock, S4Block, S4Layer, fft_length
+from s4m_sb.s4 import FeedForwardBlock, S4Block, S4Layer
 
 BOTH = pytest.mark.parametrize("kernel", ["s4", "s4d"])
 LENGTH = 300  # more than `step` takes in one piece
@@ -19,22 +19,6 @@ LENGTH = 300  # more than `step` takes in one piece
 
 def signal(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype)
-
-
-def only_primes_2_3_5(number):
-    for prime in (2, 3, 5):
-        while number % prime == 0:
-            number //= prime
-    return number == 1
-
-
-def test_fft_lengths_are_the_smallest_of_their_kind():
-    even_and_smooth = [n for n in range(2, 7000, 2) if only_primes_2_3_5(n)]
-    for minimum in range(1, 6000):
-        expected = next(n for n in even_and_smooth if n >= minimum)
-        assert fft_length(minimum) == expected
-    for exact in (2 * 5**9, 2 * 3**13, 2 * 3**8 * 5**6):  # hours of frames
-        assert fft_length(exact) == exact
 
 
 @BOTH
