@@ -130,7 +130,7 @@ class MixtureDrawer:
             )
         if sample_rate < 1:
             raise InputError(f"sample_rate is {sample_rate}; give Hz above 0")
-        if segment_s is not None and not segment_s * sample_rate >= 1:
+        if segment_s is not None and not 1 <= segment_s * sample_rate < np.inf:
             raise InputError(f"segment_s is {segment_s}; give seconds above 0")
         if join_short and segment_s is None:
             raise InputError("join_short needs segment_s, the length to fill")

@@ -394,6 +394,7 @@ def test_render_refuses_silence_and_unequal_lengths(corpus, tmp_path):
         ({"segment_s": 0}, "segment_s is 0"),
         ({"segment_s": -1.0}, "segment_s is -1.0"),
         ({"segment_s": float("nan")}, "segment_s is nan"),
+        ({"segment_s": float("inf")}, "segment_s is inf"),
         ({"min_utterance_s": -1}, "min_utterance_s is -1"),
         ({"join_short": True}, "join_short needs segment_s"),
         ({"level_range_db": (5, -5)}, r"level_range_db is \[5, -5\]"),
