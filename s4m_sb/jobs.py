@@ -22,6 +22,21 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+def num_cores() -> int:
+    """Counts the cores that this process may use.
+
+    A job of a cluster often gets a few of a machine's cores alone.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def run_jobs(
     function: Callable[[Task], Result],
     tasks: Sequence[Task],

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from s4m_sb.errors import InputError
-from s4m_sb.jobs import run_jobs
+from s4m_sb.jobs import num_cores, run_jobs
 
 
 def double(task):
@@ -59,6 +59,19 @@ def test_a_killed_process_is_one_clear_error():
         list(run_jobs(die, range(3), 2))
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="the system cannot"
+)
+def test_cores_are_those_that_the_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, [min(allowed)])
+        assert num_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert num_cores() == len(allowed)
+
+
 def test_no_process_is_refused():
     with pytest.raises(InputError, match="num_jobs is 0"):
         list(run_jobs(double, [1], 0))
@@ -71,7 +84,7 @@ def test_the_bar_counts_what_was_done_before(capsys):
 
 LONG = """
 import time
-from s4m_sb.jobs import run_jobs
+from s4m_sb.jobs import num_cores, run_jobs
 for _ in run_jobs(time.sleep, [0, 0, 60, 60], num_jobs=2):
     print("begun", flush=True)
 """

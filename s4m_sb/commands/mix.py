@@ -1,7 +1,6 @@
 """``s4m mix``: data sets like WSJ0-mix, WHAM! and WHAMR! from any speech."""
 
 import argparse
-import os
 from pathlib import Path
 
 from s4m_sb.errors import InputError
@@ -132,7 +131,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        default=os.cpu_count() or 1,
         help="processes (default: one a core)",
     )
 
@@ -160,6 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _make(arguments: argparse.Namespace) -> Path:
+    from s4m_sb.jobs import num_cores
     from s4m_sb.mix_dataset import (
         LEVEL_RANGE_DB,
         NUM_MIXTURES,
@@ -168,6 +167,7 @@ def _make(arguments: argparse.Namespace) -> Path:
     )
     from s4m_sb.noise import SNR_RANGE_DB
 
+    num_jobs = num_cores() if arguments.jobs is None else arguments.jobs
     given = {
         name: getattr(arguments, name)
         for name in DRAWING
@@ -181,7 +181,7 @@ def _make(arguments: argparse.Namespace) -> Path:
             arguments.metadata,
             arguments.speech,
             arguments.output,
-            num_jobs=arguments.jobs,
+            num_jobs=num_jobs,
             noise=arguments.noise,
             progress=True,
         )
@@ -196,7 +196,7 @@ def _make(arguments: argparse.Namespace) -> Path:
         level_range_db=tuple(given.get("levels", LEVEL_RANGE_DB)),
         num_mixtures=tuple(given.get("count", NUM_MIXTURES)),
         seed=given.get("seed", 0),
-        num_jobs=arguments.jobs,
+        num_jobs=num_jobs,
         speaker_from=given.get("speaker_from", "folder"),
         noise=arguments.noise,
         snr_range_db=tuple(given.get("snr", SNR_RANGE_DB)),

@@ -11,7 +11,6 @@ way. What comes next: the network in `hparams/*.yaml`, the training in
 `s4m_sb/brain.py`, which `s4m_sb/experiment.py` starts.
 """
 
-import os
 from functools import partial
 
 from prepare_data import check_keys, prepare_wham
@@ -25,6 +24,7 @@ from s4m_sb.experiment import (
     start_experiment,
     tables_used,
 )
+from s4m_sb.jobs import num_cores
 from s4m_sb.mix_csv import find_root, read_signal, read_table
 from s4m_sb.room_cache import CachedRooms
 
@@ -72,7 +72,7 @@ def dynamic_mixing_prep(hparams, num_mixtures):
             sample_rate=hparams["sample_rate"],
             seed=hparams["rooms_seed"],
         )
-        kwargs = {"num_jobs": os.cpu_count() or 1, "progress": True}
+        kwargs = {"num_jobs": num_cores(), "progress": True}
         run_on_main(decided["rooms"].prepare, kwargs=kwargs)
     return draw_training_data(hparams, num_mixtures, **decided)
 
