@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from s4m_sb import __version__
+from s4m_sb.allocator import keep_freed_memory
 from s4m_sb.errors import InputError, one_line
 
 COMMANDS = {
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser, runs = _parser()
     arguments = parser.parse_args(argv)
+    keep_freed_memory()
     try:
         runs[arguments.command](arguments)
     except (InputError, OSError) as error:  # OSError: a full disk, rights

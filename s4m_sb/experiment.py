@@ -22,6 +22,7 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
+from s4m_sb.allocator import keep_freed_memory
 from s4m_sb.brain import SeparationBrain
 from s4m_sb.checkpoints import check_same_run
 from s4m_sb.dynamic_mixing import DynamicMixing
@@ -72,8 +73,10 @@ def start_experiment(
         overrides=overrides,
     )
     device = run_opts["device"] or infer_device()
-    if device == "cpu" and hparams.get("precision") == "fp16":
-        hparams["precision"] = "bf16"  # there is no fp16 on CPUs
+    if device == "cpu":
+        keep_freed_memory()
+        if hparams.get("precision") == "fp16":
+            hparams["precision"] = "bf16"  # there is no fp16 on CPUs
     return hparams, run_opts
 
 

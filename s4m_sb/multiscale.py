@@ -111,6 +111,21 @@ class NormedConv(nn.Module):
         scale, shift = self.norm.affine(moments)
         return z, scale, shift, moments.affine(scale, shift)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether z is a signal of its own, and not x."""
+        return self.conv.kernel_size > 1
+
+    def normed(
+        self,
+        x: torch.Tensor,
+        moments: Moments | None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The normed signal itself, ``[B, L, C]``; see `forward`."""
+        z, scale, shift, _ = self(x, moments, mask, mask)
+        return scale_shift(z, scale, shift, self.is_fresh)
+
 
 class Fusion(nn.Module):
     """Local features gated and shifted by coarser ones.
@@ -170,11 +185,9 @@ class Fusion(nn.Module):
             local, local_moments, local_mask, local_mask
         )
         gate = torch.sigmoid(
-            _apply(*self.gate(coarse, coarse_moments, coarse_mask, coarse_mask))
+            self.gate.normed(coarse, coarse_moments, coarse_mask)
         )
-        value = _apply(
-            *self.value(coarse, coarse_moments, coarse_mask, coarse_mask)
-        )
+        value = self.value.normed(coarse, coarse_moments, coarse_mask)
         frames, coarse_frames = local.shape[1], coarse.shape[1]
         if coarse_frames > frames:
             step = coarse_frames // frames
@@ -185,7 +198,7 @@ class Fusion(nn.Module):
         value = scale_shift(gate, shift, value).unsqueeze(2)
         gate = (gate * scale).unsqueeze(2)
         z = z.unflatten(1, (-1, ratio))  # [B, L / r, r, C]
-        return scale_shift(z, gate, value).flatten(1, 2)
+        return scale_shift(z, gate, value, self.local.is_fresh).flatten(1, 2)
 
 
 class MultiScaleBlock(nn.Module):
@@ -324,12 +337,14 @@ class MultiScaleBlock(nn.Module):
         """
         mask = masks if masks is not None else [None] * self.num_scales
         h = self.expand(x)  # [B, L, d_hidden]
-        h = self.expand_act(self.expand_norm(h, mask[0]))
+        h = _prelu(self.expand_norm(h, mask[0], spent=True), self.expand_act)
 
         scales, moments = [], []
         for k, conv in enumerate(self.bottom_up):
-            z, scale, shift, m = conv(h, None, mask[max(k - 1, 0)], mask[k])
-            h = scale_shift(z, scale, shift)  # [B, L / 2ᵏ, d_hidden]
+            z, scale, shift, m = conv(
+                h, None, mask[max(k - 1, 0)], mask[k]
+            )  # [B, L / 2ᵏ, d_hidden]
+            h = scale_shift(z, scale, shift, spent=True)
             scales.append(h)
             moments.append(m)
 
@@ -354,8 +369,8 @@ class MultiScaleBlock(nn.Module):
         return x + self.project(top)
 
 
-def _apply(
-    z: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, _: Moments
-) -> torch.Tensor:
-    """The normed signal itself."""
-    return scale_shift(z, scale, shift)
+def _prelu(x: torch.Tensor, act: nn.PReLU) -> torch.Tensor:
+    """PReLU; x is overwritten if no gradients are needed, on a CPU."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return act(x)
+    return nn.functional.leaky_relu_(x, float(act.weight))

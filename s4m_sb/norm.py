@@ -97,7 +97,10 @@ class _ScaleShift(torch.autograd.Function):
 
 
 def scale_shift(
-    x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    spent: bool = False,
 ) -> torch.Tensor:
     """x · scale + shift, where scale and shift broadcast to x.
 
@@ -107,6 +110,9 @@ def scale_shift(
         Signal of any shape.
     scale, shift : torch.Tensor
         Of shapes that broadcast to that of x.
+    spent : bool
+        Nobody needs x afterwards: without gradients it is overwritten, which
+        spares a CPU the pages of a new signal.
 
     Returns
     -------
@@ -119,6 +125,8 @@ def scale_shift(
     tensor([[3., 3., 3.],
             [3., 3., 3.]])
     """
+    if spent and not torch.is_grad_enabled() and x.dtype == scale.dtype:
+        return torch.addcmul(shift, x, scale, out=x)
     return _ScaleShift.apply(x, scale, shift)
 
 
@@ -209,8 +217,14 @@ class GlobalNorm(nn.Module):
         return scale, self.bias - mean * scale
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        spent: bool = False,
     ) -> torch.Tensor:
-        """Normalises ``[B, L, C]``; frames with mask 0 do not count."""
+        """Normalises ``[B, L, C]``; frames with mask 0 do not count.
+
+        See `scale_shift` for ``spent``.
+        """
         scale, shift = self.affine(channel_moments(x, mask))
-        return scale_shift(x, scale, shift)
+        return scale_shift(x, scale, shift, spent)

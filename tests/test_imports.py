@@ -37,7 +37,7 @@ LAYERS = (
     ("audio", "hparams", "lengths", "levels", "parameters"),
     ("resampling", "rooms"),
     ("claim", "jobs"),
-    ("atomic", "errors", "fft"),
+    ("allocator", "atomic", "errors", "fft"),
     ("__init__", "commands.__init__"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
