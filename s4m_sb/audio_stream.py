@@ -206,4 +206,4 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _to_bytes(samples: torch.Tensor) -> bytes:
-    return samples.detach().cpu().numpy().astype("<f4").tobytes()
+    return samples.detach().cpu().float().numpy().astype("<f4").tobytes()

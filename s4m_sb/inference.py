@@ -6,6 +6,7 @@ also loads, so that one import replaces the other.
 
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,20 +14,22 @@ import torch.nn.functional as F
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from tqdm import tqdm
 
-from s4m_sb.audio import read_audio
+from s4m_sb.audio import audio_info, read_audio
+from s4m_sb.audio_stream import stream_audio
+from s4m_sb.chunking import CHUNK_S, piece_sizes, separate_in_pieces
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.hparams import load_hparams
 from s4m_sb.lengths import num_samples, sample_mask
+from s4m_sb.levels import RunningLevel, check_normalization, normalize_voices
 from s4m_sb.parameters import load_parameters
 from s4m_sb.separate import separate
+from s4m_sb.voice_files import write_voices
 
 DEFAULT_MODEL = "s4m-8k"
 SHIPPED_MODELS = Path(__file__).parent / "pretrained"
-NORMALIZATIONS = ("peak", "mixture", "none")
-
-SILENT_PEAK = 1e-4  # three times the last bit of 16-bit audio, its dither
-SILENT_VOICE = 1e-4  # a voice 80 dB below the loudest one is no voice
+SECONDS_BAR = "{desc}: {bar} {n:.0f} of {total:.0f} s [{remaining} left]"
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
 
 
@@ -149,7 +152,12 @@ class S4MSeparation(Pretrained):
         )
 
     def separate_batch(
-        self, mix: torch.Tensor, lengths: torch.Tensor | None = None
+        self,
+        mix: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        chunk_s: float | None = None,
+        overlap_s: float | None = None,
+        batch_size: int = 1,
     ) -> torch.Tensor:
         """Separates mixtures, as the network gives the voices.
 
@@ -161,6 +169,15 @@ class S4MSeparation(Pretrained):
         lengths : torch.Tensor, optional
             Relative lengths, ``[B]``: what lies behind is padding. It does
             not change the rest, and its voices are zero.
+        chunk_s : float, optional
+            Cut longer mixtures into pieces of so many seconds, which bounds
+            the memory that the network takes; see `chunking.py`. By default
+            they go through the network as they are.
+        overlap_s : float, optional
+            Seconds that consecutive pieces share; by default 4, and at most
+            a quarter of a piece.
+        batch_size : int
+            Pieces that are separated at once.
 
         Returns
         -------
@@ -171,7 +188,7 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If ``mix`` has another shape, no samples, integers, or NaN or
-            infinite samples.
+            infinite samples, or the pieces cannot overlap so.
         """
         if mix.dim() == 1:
             mix = mix.unsqueeze(0)  # [T] -> [1, T]
@@ -190,6 +207,10 @@ class S4MSeparation(Pretrained):
             mix = mix.masked_fill(~sample_mask(num_samples(lengths, T), T), 0)
         if not mix.isfinite().all():
             raise InputError("mix holds NaN or infinite samples")
+        if chunk_s is not None:
+            return self._separate_items(
+                mix, lengths, chunk_s, overlap_s, batch_size
+            )
         shortest = round(SHORTEST_S * self.hparams.sample_rate)
         if T < shortest:
             mix = F.pad(mix, (0, shortest - T))
@@ -211,6 +232,10 @@ class S4MSeparation(Pretrained):
         path: str | os.PathLike,
         savedir: str | os.PathLike | None = None,
         normalize: str = "peak",
+        chunk_s: float | None = None,
+        overlap_s: float | None = None,
+        batch_size: int = 1,
+        progress: bool = False,
     ) -> torch.Tensor:
         """Separates the voices of an audio file.
 
@@ -226,7 +251,18 @@ class S4MSeparation(Pretrained):
             Where a fetched file is put. A file of the same name there is
             replaced, never used in its place.
         normalize : str
-            The level of the voices; see `normalize_voices`.
+            The level of the voices; see `levels.normalize_voices`.
+        chunk_s : float, optional
+            Read and separate the file in pieces of so many seconds, so that
+            only the voices grow with its length (4 bytes a sample and
+            voice); `separate_to_files` keeps not even those.
+        overlap_s : float, optional
+            Seconds that consecutive pieces share; by default 4, and at most
+            a quarter of a piece.
+        batch_size : int
+            Pieces that are separated at once.
+        progress : bool
+            Show a progress bar, if the file is separated in pieces.
 
         Returns
         -------
@@ -237,22 +273,143 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If the file is missing, empty, not audio, or has no samples or
-            NaN ones, or if ``normalize`` is unknown.
+            NaN ones, if ``normalize`` is unknown, or the pieces cannot
+            overlap so.
         """
         check_normalization(normalize)
         with tempfile.TemporaryDirectory() as temporary:
-            mix, _ = read_audio(
-                _fetch_audio(path, savedir, temporary),
-                self.hparams.sample_rate,
-            )
+            local = _fetch_audio(path, savedir, temporary)
+            if chunk_s is not None:
+                blocks = self._separate_blocks(
+                    local, chunk_s, overlap_s, batch_size, progress
+                )
+                voices = _at_level(blocks, self.hparams.num_spks, normalize)
+                return voices.to(self.device)
+            mix, _ = read_audio(local, self.hparams.sample_rate)
         mix = mix.unsqueeze(0).to(self.device)  # [1, T]
         return normalize_voices(self.separate_batch(mix), mix, normalize)
+
+    @torch.no_grad()
+    def separate_to_files(
+        self,
+        path: str | os.PathLike,
+        outputs: Sequence[str | os.PathLike],
+        savedir: str | os.PathLike | None = None,
+        normalize: str = "peak",
+        chunk_s: float = CHUNK_S,
+        overlap_s: float | None = None,
+        batch_size: int = 1,
+        progress: bool = False,
+    ) -> None:
+        """Separates an audio file of any length in bounded memory.
+
+        From disk to disk, in pieces: what `separate_file` gives in pieces,
+        as 32-bit float WAV files at the model's sample rate. They appear
+        when all of them are whole, or not at all.
+
+        Arguments
+        ---------
+        path : str or os.PathLike
+            As in `separate_file`.
+        outputs : sequence of str or os.PathLike
+            The files to write, one a voice.
+        savedir : str or os.PathLike, optional
+            As in `separate_file`.
+        normalize : str
+            The level of the voices; see `levels.normalize_voices`.
+        chunk_s : float
+            Seconds of a piece.
+        overlap_s : float, optional
+            Seconds that consecutive pieces share; by default 4, and at most
+            a quarter of a piece.
+        batch_size : int
+            Pieces that are separated at once.
+        progress : bool
+            Show a progress bar.
+
+        Raises
+        ------
+        InputError
+            As in `separate_file`, or if there are more or fewer ``outputs``
+            than voices.
+        OSError
+            If the voices cannot be written, as on a full disk.
+        """
+        check_normalization(normalize)
+        num_spks = self.hparams.num_spks
+        if len(outputs) != num_spks:
+            raise InputError(
+                f"{len(outputs)} outputs for the {num_spks} voices of the model"
+            )
+        with tempfile.TemporaryDirectory() as temporary:
+            local = _fetch_audio(path, savedir, temporary)
+            write_voices(
+                self._separate_blocks(
+                    local, chunk_s, overlap_s, batch_size, progress
+                ),
+                outputs,
+                self.hparams.sample_rate,
+                normalize,
+            )
 
     def forward(
         self, mix: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Separates mixtures; see `separate_batch`."""
         return self.separate_batch(mix, lengths)
+
+    def _separate_items(
+        self,
+        mix: torch.Tensor,
+        lengths: torch.Tensor | None,
+        chunk_s: float,
+        overlap_s: float | None,
+        batch_size: int,
+    ) -> torch.Tensor:
+        """Voices ``[B, T, S]``, item by item in pieces."""
+        T = mix.shape[1]
+        counts = [T] * len(mix)
+        if lengths is not None:
+            counts = num_samples(lengths, T).tolist()
+        sample_rate = self.hparams.sample_rate
+        chunk, overlap = piece_sizes(chunk_s, overlap_s, sample_rate)
+        items = []
+        for item, count in zip(mix, counts, strict=True):
+            blocks = separate_in_pieces(
+                [item[:count]], self.separate_batch, chunk, overlap, batch_size
+            )
+            voices = torch.cat([voices for _, voices in blocks])  # [n, S]
+            items.append(F.pad(voices, (0, 0, 0, T - count)))
+        return torch.stack(items)
+
+    def _separate_blocks(
+        self,
+        path: str | os.PathLike,
+        chunk_s: float,
+        overlap_s: float | None,
+        batch_size: int,
+        progress: bool,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Mixture ``[n]`` and voices ``[n, S]`` of a file, part by part."""
+        sample_rate = self.hparams.sample_rate
+        chunk, overlap = piece_sizes(chunk_s, overlap_s, sample_rate)
+        info = audio_info(path)
+        with tqdm(
+            total=info.num_frames / info.sample_rate,
+            desc=os.path.basename(path),
+            bar_format=SECONDS_BAR,
+            leave=False,
+            disable=not progress,
+        ) as bar:
+            for mixture, voices in separate_in_pieces(
+                stream_audio(path, sample_rate),
+                lambda mix: self.separate_batch(mix).cpu(),
+                chunk,
+                overlap,
+                batch_size,
+            ):
+                yield mixture, voices
+                bar.update(len(mixture) / sample_rate)
 
 
 def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
@@ -328,80 +485,18 @@ def load_pretrained(
             ) from error
 
 
-def normalize_voices(
-    voices: torch.Tensor, mix: torch.Tensor, normalize: str
+def _at_level(
+    blocks: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    num_spks: int,
+    normalize: str,
 ) -> torch.Tensor:
-    """Gives separated voices a level; what a network learns has none.
-
-    Arguments
-    ---------
-    voices : torch.Tensor
-        ``[B, T, S]``.
-    mix : torch.Tensor
-        What was separated, ``[B, T]``.
-    normalize : str
-        "peak": each voice reaches 1, as in SpeechBrain. Silence stays
-        silence: nothing is amplified that lies 80 dB below the loudest voice
-        or comes from a mixture with a peak under 1e-4.
-        "mixture": each voice as loud as in the mixture, and of its sign, by
-        the least-squares gains with which the voices sum to the mixture.
-        "none": as the network gives them.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[B, T, S]``.
-
-    Raises
-    ------
-    InputError
-        If ``normalize`` is none of these.
-
-    Example
-    -------
-    >>> voices = torch.tensor([[[0.5, 0.0], [-0.2, 0.0]]])
-    >>> normalize_voices(voices, voices.sum(2), "peak")[0, 0]
-    tensor([1., 0.])
-    """
-    check_normalization(normalize)
-    if normalize == "none":
-        return voices
-    if normalize == "mixture":
-        return voices * _gains_to_sum_to(mix, voices)
-    peaks = voices.abs().amax(dim=1, keepdim=True)  # [B, 1, S]
-    silent = peaks <= SILENT_VOICE * peaks.amax(dim=2, keepdim=True)
-    silent = silent | (mix.abs().amax(dim=1) <= SILENT_PEAK).view(-1, 1, 1)
-    return voices / peaks.masked_fill(silent, 1.0)
-
-
-def check_normalization(normalize: str) -> None:
-    """Refuses an unknown way to normalize.
-
-    Arguments
-    ---------
-    normalize : str
-        See `normalize_voices`.
-
-    Raises
-    ------
-    InputError
-        If it is unknown.
-    """
-    if normalize not in NORMALIZATIONS:
-        raise InputError(
-            f"normalize={normalize!r}: give one of {', '.join(NORMALIZATIONS)}"
-        )
-
-
-def _gains_to_sum_to(mix: torch.Tensor, voices: torch.Tensor) -> torch.Tensor:
-    """Least-squares gains ``[B, 1, S]``; 0 for a voice that is zero."""
-    norms = voices.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    unit = voices / norms
-    products = unit.mT @ unit  # [B, S, S]
-    # Voices that are nearly alike would get huge gains of opposite sign.
-    ridge = 1e-3 * torch.eye(voices.shape[2]).to(voices)
-    projections = unit.mT @ mix.unsqueeze(2)  # [B, S, 1]
-    return torch.linalg.solve(products + ridge, projections).mT / norms
+    """Voices ``[1, T, S]`` from parts of mixture and voices."""
+    level = RunningLevel(num_spks)
+    parts = []
+    for mixture, voices in blocks:
+        level.add(voices, mixture)
+        parts.append(voices)
+    return torch.cat(parts).div_(level.divisors(normalize)).unsqueeze(0)
 
 
 def _fetch_yaml(

@@ -3,6 +3,8 @@
 import functools
 import http.server
 import shutil
+import subprocess
+import sys
 import threading
 
 import huggingface_hub
@@ -16,14 +18,13 @@ from speech_like import speak
 from speechbrain.inference.separation import SepformerSeparation
 
 from s4m_sb import inference
+from s4m_sb.audio import audio_info, read_audio
+from s4m_sb.audio_stream import WavWriter
 from s4m_sb.errors import InputError
 from s4m_sb.hparams import load_hparams
-from s4m_sb.inference import (
-    S4MSeparation,
-    load_pretrained,
-    model_folder,
-    normalize_voices,
-)
+from s4m_sb.inference import S4MSeparation, load_pretrained, model_folder
+from s4m_sb.levels import NORMALIZATIONS, normalize_voices
+from s4m_sb.metrics import pairwise_si_snr, pit_si_snr
 from s4m_sb.separate import separate
 
 LENGTHS = [1, 2, 15, 16, 17, 799, 800, 801, 2345]
@@ -277,54 +278,6 @@ def test_what_is_no_mixture_is_refused(model, mix, message):
         model.separate_batch(mix)
 
 
-# Levels
-
-
-def test_peak_brings_every_voice_to_one_and_leaves_silence():
-    voices = torch.randn(2, 100, 3)
-    voices[0, :, 1] = 0
-    voices[1, :, 2] *= 1e-6
-    mix = voices.sum(2)
-    scaled = normalize_voices(voices, mix, "peak")
-    peaks = scaled.abs().amax(1)
-    assert peaks[0].tolist() == [1, 0, 1]
-    assert peaks[1, :2].tolist() == [1, 1]
-    assert peaks[1, 2] < 1e-4
-    silence = normalize_voices(1e-7 * voices, torch.zeros(2, 100), "peak")
-    assert silence.abs().max() < 1e-5
-
-
-def test_mixture_finds_the_level_and_sign_of_each_voice():
-    sources = torch.from_numpy(
-        np.stack([speak(i, 0, 2.0, 8000) for i in range(3)], axis=1)
-    )[None]
-    gains = torch.tensor([0.01, -7.0, 300.0])
-    mix = sources.sum(2)
-    found = normalize_voices(gains * sources, mix, "mixture")
-    # the ridge of 1e-3 takes a thousandth from each gain
-    error = (found - sources).norm() / sources.norm()
-    assert error < 3e-3
-    silent = torch.cat([sources, torch.zeros(1, 16000, 1)], dim=2)
-    found = normalize_voices(silent, mix, "mixture")
-    assert (found[..., 3] == 0).all()
-    assert found.isfinite().all()
-
-
-def test_mixture_stays_tame_when_the_voices_are_the_same():
-    mix = mixture()
-    voices = mix.unsqueeze(2).expand(1, 8000, 2)
-    found = normalize_voices(voices, mix, "mixture")
-    # half the mixture each, up to the ridge
-    torch.testing.assert_close(found, 0.5 * voices, atol=1e-3, rtol=0)
-
-
-def test_none_leaves_the_voices_and_others_are_refused():
-    voices, mix = torch.randn(1, 9, 2), torch.randn(1, 9)
-    assert normalize_voices(voices, mix, "none") is voices
-    with pytest.raises(InputError, match="'loud'.*peak, mixture, none"):
-        normalize_voices(voices, mix, "loud")
-
-
 # Files
 
 
@@ -370,7 +323,7 @@ def test_a_file_is_normalized_as_asked(model, tmp_path):
         model.separate_file(path, normalize="loud")
 
 
-@pytest.mark.parametrize("normalize", inference.NORMALIZATIONS)
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_a_silent_file_gives_silence(model, tmp_path, normalize):
     path = tmp_path / "silence.wav"
     soundfile.write(path, np.zeros(4000), 8000)
@@ -469,8 +422,184 @@ def test_a_training_does_not_start_from_another_network(folders):
         load_pretrained(folders["three"], modules)
 
 
-def test_rounding_noise_of_16_bits_is_not_brought_to_full_scale():
-    # An anti-phase stereo file leaves this when it is mixed down.
-    dither = torch.randint(-1, 2, (1, 8000)) / 2**15
-    voices = torch.stack([dither, dither.flip(1)], dim=2)
-    assert normalize_voices(voices, dither, "peak").abs().max() < 1e-4
+# Pieces
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Ten seconds of two talkers, stereo at 16 kHz."""
+    signal = mixture(160000, 16000)[0].numpy()
+    path = tmp_path / "recording.flac"
+    soundfile.write(path, np.stack([signal, 0.5 * signal], 1), 16000)
+    return path
+
+
+def test_one_piece_is_the_whole(model, recording):
+    mix, _ = read_audio(recording, 8000)
+    whole = model.separate_batch(mix)
+    pieces = {"chunk_s": 10, "overlap_s": 1}
+    assert torch.equal(model.separate_batch(mix, **pieces), whole)
+    for normalize in NORMALIZATIONS:
+        torch.testing.assert_close(
+            model.separate_file(recording, normalize=normalize, **pieces),
+            model.separate_file(recording, normalize=normalize),
+            # float32 rounding of the resampling, amplified with the voices
+            atol=1e-4,
+            rtol=1e-4,
+        )
+
+
+@pytest.mark.parametrize("num_frames", [1, 7999, 8000, 8001, 14001, 33333])
+def test_pieces_have_the_length_of_the_whole(model, num_frames):
+    mix = torch.randn(2, num_frames)
+    voices = model.separate_batch(mix, chunk_s=1, overlap_s=0.25)
+    assert voices.shape == (2, num_frames, 2)
+    in_threes = model.separate_batch(
+        mix, chunk_s=1, overlap_s=0.25, batch_size=3
+    )
+    # float32 sums over other batches
+    torch.testing.assert_close(in_threes, voices, atol=1e-5, rtol=1e-4)
+
+
+def test_items_in_pieces_are_what_they_are_alone(model):
+    mix = torch.randn(3, 20000)
+    lengths = torch.tensor([1.0, 0.4, 0.85])
+    voices = model.separate_batch(mix, lengths, chunk_s=1)
+    for item, count in enumerate([20000, 8000, 17000]):
+        alone = model.separate_batch(mix[item, :count], chunk_s=1)
+        assert torch.equal(voices[item, :count], alone[0])
+        assert not voices[item, count:].any()
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_a_file_from_disk_to_disk(model, recording, tmp_path, normalize):
+    pieces = {"chunk_s": 2, "overlap_s": 0.5, "normalize": normalize}
+    expected = model.separate_file(recording, **pieces)
+    assert expected.shape == (1, 80000, 2)
+    outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
+    model.separate_to_files(recording, outputs, **pieces)
+    for i, output in enumerate(outputs):
+        voice, sample_rate = read_audio(output)
+        assert sample_rate == 8000
+        assert torch.equal(voice, expected[0, :, i])
+    assert sorted((tmp_path / "voices").iterdir()) == outputs
+    mix, _ = read_audio(recording, 8000)
+    in_memory = model.separate_batch(mix, chunk_s=2, overlap_s=0.5)
+    torch.testing.assert_close(
+        expected,
+        normalize_voices(in_memory, mix[None], normalize),
+        # float32 rounding of the resampling, amplified with the voices
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_half_a_recording_leaves_no_voices(model, recording, tmp_path):
+    samples, _ = soundfile.read(recording)
+    samples[150000] = np.nan
+    broken = tmp_path / "broken.wav"
+    soundfile.write(broken, samples, 16000, subtype="FLOAT")
+    outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
+    with pytest.raises(InputError, match="broken.wav: holds NaN"):
+        model.separate_to_files(broken, outputs, chunk_s=1)
+    assert list((tmp_path / "voices").iterdir()) == []
+    with pytest.raises(InputError, match="broken.wav: holds NaN"):
+        model.separate_file(broken, chunk_s=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chunk_s": 0}, "pieces of 0 s"),
+        ({"chunk_s": -1}, "pieces of -1 s"),
+        ({"chunk_s": float("nan")}, "pieces of nan s"),
+        ({"chunk_s": float("inf"), "overlap_s": 1}, "pieces of inf s"),
+        ({"chunk_s": 4, "overlap_s": 2.5}, "share 2.5 s.*up to half a piece"),
+        ({"chunk_s": 4, "overlap_s": 0}, "share 0 s"),
+        ({"chunk_s": 4, "batch_size": 0}, "batch_size is 0"),
+        ({"chunk_s": 4, "normalize": "loud"}, "loud"),
+    ],
+)
+def test_pieces_that_make_no_sense_are_refused(
+    model, recording, tmp_path, options, message
+):
+    with pytest.raises(InputError, match=message):
+        model.separate_file(recording, **options)
+    outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
+    with pytest.raises(InputError, match=message):
+        model.separate_to_files(recording, outputs, **options)
+
+
+def test_every_voice_needs_a_file(model, recording, tmp_path):
+    with pytest.raises(InputError, match="1 outputs for the 2 voices"):
+        model.separate_to_files(recording, [tmp_path / "one.wav"])
+
+
+def test_memory_does_not_grow_with_the_recording(folders, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for minutes in (1, 6):
+        with WavWriter(tmp_path / f"{minutes}.wav", 16000) as writer:
+            for _ in range(minutes):
+                writer.write(0.1 * torch.randn(60 * 16000, generator=generator))
+    program = f"""
+import resource, sys
+from s4m_sb.inference import S4MSeparation
+model = S4MSeparation.from_hparams({str(folders["s4m"])!r})
+peaks = []
+for minutes in (1, 6):
+    outputs = [f"{tmp_path}/{{minutes}}_{{i}}.wav" for i in (1, 2)]
+    model.separate_to_files(f"{tmp_path}/{{minutes}}.wav", outputs, chunk_s=10)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*peaks)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    short, long = map(int, result.stdout.split())  # KiB
+    # Five more minutes are 10 MB as mixture and 19 MB as voices.
+    assert long - short < 5000
+    assert audio_info(tmp_path / "6_2.wav").num_frames == 360 * 8000
+
+
+def two_talkers(mini_speech, names, duration_s):
+    """References [T, 2] from a test speaker's utterances, one after another."""
+    num_frames = duration_s * 8000
+    talkers = []
+    for name in names:
+        folder = mini_speech / "speech" / "test" / name
+        speech = torch.cat(
+            [read_audio(path, 8000)[0] for path in sorted(folder.iterdir())]
+        )
+        speech = speech.repeat(-(-num_frames // len(speech)))[:num_frames]
+        talkers.append(0.05 * speech / speech.square().mean().sqrt())
+    return torch.stack(talkers, dim=1)
+
+
+@pytest.mark.parametrize("pause_s", [0, 10])
+def test_real_voices_stay_apart_over_90_s(mini_speech, monkeypatch, pause_s):
+    target = two_talkers(mini_speech, ("ls1688", "ls1998"), 90)
+    for start_s in (20, 50):
+        target[start_s * 8000 : (start_s + pause_s) * 8000] = 0
+    mix = target.sum(1)
+    model = S4MSeparation.from_hparams()
+    separate_batch = model.separate_batch
+    generator = torch.Generator().manual_seed(1)
+
+    def permute(mix, *arguments, **options):
+        voices = separate_batch(mix, *arguments, **options)
+        order = torch.randperm(2, generator=generator)
+        return voices if options else voices[:, :, order]
+
+    monkeypatch.setattr(model, "separate_batch", permute)
+    chunk_s, overlap_s = 8, 2
+    voices = model.separate_batch(mix, chunk_s=chunk_s, overlap_s=overlap_s)[0]
+    _, order = pit_si_snr(estimate=voices[None], target=target[None])
+    voices = voices[:, order[0]]
+    hop = (chunk_s - overlap_s) * 8000
+    for start in range(0, len(mix) - chunk_s * 8000 + 1, hop):
+        piece = slice(start, start + chunk_s * 8000)
+        values = pairwise_si_snr(
+            estimate=voices[None, piece], target=target[None, piece]
+        )[0]
+        assert values.diagonal().sum() > values.fliplr().diagonal().sum()
