@@ -64,9 +64,15 @@ class TrainingCost:
 
     @mark_as_loader
     def load(self, path, end_of_epoch):
-        """Called by SpeechBrain's checkpointer."""
+        """Called by SpeechBrain's checkpointer.
+
+        An interrupted training goes on counting from there; the evaluation
+        of an earlier checkpoint than the last takes nothing back.
+        """
         with open(path, encoding="utf-8") as file:
-            vars(self).update(json.load(file))
+            saved = json.load(file)
+        if saved["num_updates"] > self.num_updates:
+            vars(self).update(saved)
 
 
 def peak(device: torch.device) -> int:

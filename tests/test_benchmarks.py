@@ -28,6 +28,7 @@ sys.path.append(str(BENCHMARKS))
 
 import networks  # noqa: E402
 import variants  # noqa: E402
+from cost import TrainingCost  # noqa: E402
 
 NAMES = ("Encoder", "MaskNet", "Decoder")
 
@@ -259,3 +260,17 @@ def test_table_of_sizes_in_the_readme(size):
         stated = float(re.search(r"([\d.]+) M", row.split("|")[column])[1])
         millions = networks.count_parameters(build(model, size)) / 1e6
         assert stated == pytest.approx(millions, rel=0.02), model
+
+
+def test_an_evaluated_checkpoint_takes_no_cost_back(tmp_path):
+    cost, device = TrainingCost(), torch.device("cpu")
+    with cost.of_update(device):
+        pass
+    cost.save(tmp_path / "best")
+    with cost.of_update(device):
+        pass
+    cost.load(tmp_path / "best", end_of_epoch=True)
+    assert cost.num_updates == 2
+    resumed = TrainingCost()
+    resumed.load(tmp_path / "best", end_of_epoch=False)
+    assert resumed.num_updates == 1 and resumed.wall_s > 0
