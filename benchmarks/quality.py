@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains several models alike on noisy speech and compares them in a table.
 
-    s4m mix SPEECH MIX --noise NOISE --length 4 --count 3600 100 300
+    s4m mix SPEECH MIX --noise NOISE --length 4 --count 4000 100 200
     python benchmarks/quality.py MIX results/quality
 
 Every model gets the same clips in the same order, as many updates, the same
