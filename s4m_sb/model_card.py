@@ -34,6 +34,9 @@ def model_card(
     True
     """
     rate, num_spks = numbers["sample_rate"], numbers["num_spks"]
+    task, what = "speech-separation", f"Separates {num_spks} voices"
+    if num_spks == 1:
+        task, what = "speech-enhancement", "Frees one voice from noise"
     license = facts.get("License", "")
     measured = {k: v for k, v in results.items() if not isinstance(v, str)}
     said = {k: v for k, v in results.items() if isinstance(v, str)} | facts
@@ -44,12 +47,12 @@ def model_card(
         f"license: {license if license and ' ' not in license else 'other'}",
         "library_name: speechbrain",
         "pipeline_tag: audio-to-audio",
-        "tags: [audio-to-audio, speech-separation, speechbrain]",
+        f"tags: [audio-to-audio, {task}, speechbrain]",
         "---",
         "",
         f"# {name}",
         "",
-        f"Separates {num_spks} voices at {rate} Hz.",
+        f"{what} at {rate} Hz.",
         "",
         "```python",
         "from s4m_sb.inference import S4MSeparation",
