@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+"""Measures time and memory of S4M and of other networks, in one table.
+
+    python benchmarks/speed.py results/speed --threads 2
+
+The networks take turns, so that whatever else the machine does slows all of
+them alike; figures are medians, ratios are medians of ratios within a turn.
+Memory is measured in a process for each network and length.
+
+What comes next: the networks in `networks/speed.yaml`, how a case is measured
+in `measure.py`, the table in `speed_table.py`, the picture in
+`speed_figure.py`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+sys.path[:0] = [str(REPOSITORY), str(HERE)]
+
+import speechbrain  # noqa: E402
+import speed_table  # noqa: E402
+import torch  # noqa: E402
+from quality import MALLOC, commit, cpu_name  # noqa: E402
+from speed_figure import plot_speed  # noqa: E402
+from speed_networks import ROWS  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import s4m_sb  # noqa: E402
+from s4m_sb.atomic import replacing  # noqa: E402
+
+PARTS = ("sizes", "memory", "inference", "training", "import")
+SHORT_S = 4.0  # length of the clips whose times are compared
+# A tiny network under the same names, to try the script.
+SMALL = {
+    "num_filters": 8,
+    "d_model": 8,
+    "d_hidden": 16,
+    "num_repeats": 2,
+    "hidden_size": 8,
+    "bottleneck_size": 8,
+    "num_layers": 1,
+    "num_heads": 2,
+    "d_ffn": 16,
+}
+IMPORT = """
+import time, speechbrain
+start = time.perf_counter()
+from s4m_sb.inference import S4MSeparation
+S4MSeparation.from_hparams()
+print(time.perf_counter() - start)
+"""
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("output_folder", type=Path, help="gets table, picture, raw figures")
+    add("--models", nargs="+", choices=list(ROWS), default=list(ROWS))
+    add("--lengths", nargs="+", type=float, default=[1.0, 4.0, 30.0, 300.0])
+    add("--repetitions", type=int, default=7, help="turns up to 4 s of audio")
+    add("--training_s", type=float, default=SHORT_S, help="clip of a step")
+    add("--device", default="cpu", help="cpu, cuda or cuda:<number>")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--limit_s", type=float, default=120.0, help="for one call")
+    add("--memory_gib", type=float, help="for one call; default: 80 %% of free")
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--quick", action="store_true", help="toy networks, short: try it")
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.lengths = [length / 4 for length in (1.0, 4.0)]
+        arguments.training_s = 0.25
+        arguments.repetitions = 2
+    for name in ("repetitions", "training_s", "threads", "limit_s"):
+        if getattr(arguments, name) <= 0:
+            parser.error(f"argument --{name}: must be above 0")
+    if min(arguments.lengths) <= 0:
+        parser.error("argument --lengths: must be above 0")
+    if arguments.memory_gib is None:
+        arguments.memory_gib = round(0.8 * free_gib(), 1)
+    return arguments
+
+
+def free_gib() -> float:
+    """Memory that is free, in GiB; 0, for no limit, where that is unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+    except OSError:
+        return 0.0
+    sizes = dict(line.split(":") for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) / 2**20
+
+
+def short_s(arguments: argparse.Namespace) -> float:
+    """Which length is compared."""
+    return min(arguments.lengths, key=lambda length: abs(length - SHORT_S))
+
+
+def case(kind: str, model: str, length_s: float, part: str = "") -> dict:
+    """What `measure.py` is told of a call."""
+    return {
+        "kind": kind,
+        "model": model,
+        "length_s": length_s,
+        "training": part.startswith("training"),
+        "checkpoint": part == "training, checkpointed",
+    }
+
+
+class Process:
+    """`measure.py`, which is sent one case after the other.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        Of the command line.
+    training : bool
+        Whether it measures training steps, for which the C library is told
+        to keep memory.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, training: bool):
+        self.folder = arguments.output_folder
+        job = {
+            "options": SMALL if arguments.quick else {},
+            "device": arguments.device,
+            "threads": arguments.threads,
+            "limit_s": arguments.limit_s,
+            "memory_gib": arguments.memory_gib,
+        }
+        variables = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads))
+        if training:
+            variables |= MALLOC
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "measure.py"), json.dumps(job)],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate()
+
+    def run(self, name: str, cases: list[dict]) -> None:
+        """Measures cases, and keeps them in ``<name>.json``."""
+        found = []
+        for one in tqdm(cases, desc=name, mininterval=0):
+            print(json.dumps(one), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+            if not line:
+                sys.exit(f"speed.py: error: {name}: measure.py broke off")
+            found.append(json.loads(line))
+        with replacing(self.folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def read_cases(name: str, arguments: argparse.Namespace) -> list[dict]:
+    """What was measured before."""
+    path = arguments.output_folder / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else []
+
+
+def run_inference(arguments: argparse.Namespace) -> None:
+    """Measures separation, and the sizes of the networks."""
+    models, lengths = arguments.models, sorted(arguments.lengths)
+    short = short_s(arguments)
+    with Process(arguments, training=False) as process:
+        if "sizes" in arguments.parts:
+            process.run("sizes", [case("size", m, 0) for m in models])
+        if "memory" in arguments.parts:
+            cases = [case("memory", m, s) for s in lengths for m in models]
+            process.run("memory", cases)
+        if "inference" in arguments.parts:
+            process.run("first", [case("first", m, short) for m in models])
+            turns = []
+            for length in lengths:
+                runs = [case("call", model, length) for model in models]
+                count = repetitions_for(length, short, arguments.repetitions)
+                turns.append(take_turns(runs, count, "memory", arguments))
+            process.run("inference", turns)
+
+
+def run_training(arguments: argparse.Namespace) -> None:
+    """Measures training steps, with checkpointing where there is any."""
+    runs = [(model, "training") for model in arguments.models]
+    runs += [
+        (model, "training, checkpointed")
+        for model in arguments.models
+        if model.startswith("s4m")
+    ]
+    length = arguments.training_s
+    with Process(arguments, training=True) as process:
+        if "memory" in arguments.parts:
+            cases = [case("memory", m, length, part) for m, part in runs]
+            process.run("training-memory", cases)
+        if "training" in arguments.parts:
+            calls = [case("call", m, length, part) for m, part in runs]
+            count = -(-arguments.repetitions // 2)
+            turns = take_turns(calls, count, "training-memory", arguments)
+            process.run("training", [turns])
+
+
+def take_turns(
+    runs: list[dict], count: int, name: str, arguments: argparse.Namespace
+) -> dict:
+    """A case of several calls, less those beyond the limits."""
+    skipped = [key(c) for c in read_cases(name, arguments) if "mark" in c]
+    return {
+        "kind": "times",
+        "runs": [run for run in runs if key(run) not in skipped],
+        "repetitions": count,
+        "warm_up_s": short_s(arguments),
+    }
+
+
+def repetitions_for(length_s: float, short: float, repetitions: int) -> int:
+    """Turns at a length: fewer for long calls, whose noise averages out."""
+    return max(1, min(repetitions, round(repetitions * short / length_s)))
+
+
+def key(found: dict) -> tuple:
+    """What tells calls apart."""
+    names = ("model", "length_s", "training", "checkpoint")
+    return tuple(found[name] for name in names)
+
+
+def import_times(repetitions: int = 3) -> list[float]:
+    """Seconds from the import of the interface to a loaded model."""
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(filter(None, paths))
+    return [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", IMPORT],
+                env=dict(os.environ, PYTHONPATH=path),
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout.split()[-1]
+        )
+        for _ in range(repetitions)
+    ]
+
+
+def describe(arguments: argparse.Namespace) -> str:
+    """Under which conditions the table was measured, in Markdown."""
+    if arguments.device == "cpu":
+        where = f"{cpu_name()}, threads: {arguments.threads}"
+    else:
+        where = torch.cuda.get_device_name(arguments.device)
+    return (
+        f"Batches of one, float32, clips of {short_s(arguments):g} s unless "
+        f"said otherwise ({arguments.training_s:g} s in training), "
+        f"{platform.system()}, {where}. Networks take turns; times are "
+        f"medians of {arguments.repetitions} calls (fewer where they are "
+        "longer), ratios are medians of ratios within a turn. Memory is what "
+        'a call takes on top of the loaded network. "too long": more than '
+        f'{arguments.limit_s:g} s for a call; "no memory": more than '
+        f"{arguments.memory_gib:g} GiB.\n\n"
+        f"`python benchmarks/speed.py {shlex.join(sys.argv[1:])}` with "
+        f"s4m_sb {s4m_sb.__version__}{commit()}, torch {torch.__version__}, "
+        f"speechbrain {speechbrain.__version__}."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures; prints and writes the table."""
+    arguments = parse_arguments(argv)
+    folder = arguments.output_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if {"sizes", "memory", "inference"} & set(arguments.parts):
+        run_inference(arguments)
+    if {"memory", "training"} & set(arguments.parts):
+        run_training(arguments)
+    if "import" in arguments.parts:
+        with replacing(folder / "import.json") as temporary:
+            temporary.write_text(json.dumps(import_times()), "utf-8")
+    names = ("sizes", "memory", "training-memory", "first", "inference")
+    cases = [
+        found
+        for name in (*names, "training")
+        for found in read_cases(name, arguments)
+    ]
+    rows = speed_table.collect_rows(cases)
+    import_s = read_cases("import", arguments)
+    targets = speed_table.check_targets(
+        rows,
+        (short_s(arguments), max(arguments.lengths)),
+        arguments.training_s,
+        statistics.median(import_s) if import_s else None,
+    )
+    text = speed_table.markdown(
+        rows,
+        targets,
+        short_s(arguments),
+        arguments.training_s,
+        describe(arguments),
+    )
+    speed_table.write_csv(rows, folder / "speed.csv")
+    with replacing(folder / "speed.md") as temporary:
+        temporary.write_text(text, "utf-8")
+    plot_speed(folder / "speed.png", rows)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    # Whoever ends this process ends the measurement that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

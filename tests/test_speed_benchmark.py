@@ -1,0 +1,242 @@
+"""The comparison of speed: its networks, its figures, a small run."""
+
+import csv
+import json
+import math
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from recipe_runs import REPOSITORY, environment
+from speechbrain.lobes.models.dual_path import SepformerWrapper
+
+from s4m_sb.separate import separate
+
+BENCHMARKS = REPOSITORY / "benchmarks"
+SPEED = BENCHMARKS / "speed.py"
+sys.path.append(str(BENCHMARKS))
+
+import measure  # noqa: E402
+import networks  # noqa: E402
+import speed  # noqa: E402
+import speed_networks  # noqa: E402
+import speed_table  # noqa: E402
+from speed_networks import ROWS, build  # noqa: E402
+
+JOB = {
+    "options": speed.SMALL,
+    "device": "cpu",
+    "threads": 1,
+    "limit_s": None,
+    "memory_gib": None,
+}
+
+
+# --------------------------------------------------------------- networks
+
+
+def test_s4m_has_the_size_of_the_recipe():
+    modules = build("s4m")
+    # Both as in the README of the WSJ0-Mix recipe, to its last digit.
+    millions = networks.count_parameters(modules) / 1e6
+    assert millions == pytest.approx(3.59, abs=0.005)
+
+
+def test_sepformer_is_that_of_the_toolkit():
+    def shapes(modules):
+        return {
+            (name, key): value.shape
+            for name in ("encoder", "masknet", "decoder")
+            for key, value in modules[name].state_dict().items()
+        }
+
+    with torch.device("meta"):
+        published = SepformerWrapper()
+        assert shapes(build("sepformer")) == shapes(dict(published._modules))
+
+    ours = build("sepformer", {"num_layers": 1, "d_ffn": 16})
+    theirs = SepformerWrapper(
+        intra_numlayers=1, inter_numlayers=1, intra_dffn=16, inter_dffn=16
+    ).eval()
+    for name, module in ours.items():
+        module.load_state_dict(getattr(theirs, name).state_dict())
+        module.eval()
+    mixture = torch.randn(1, 2000)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            separate(mixture, None, **ours), theirs(mixture), atol=0, rtol=0
+        )
+
+
+def test_twin_is_s4m_tiny():
+    ours, twin = build("s4m-tiny", speed.SMALL), build("twin", speed.SMALL)
+    for name, module in ours.items():
+        other = getattr(twin[name], "masknet", twin[name])
+        module.load_state_dict(other.state_dict())
+    mixture = torch.randn(1, 2000)
+    torch.testing.assert_close(
+        separate(mixture, None, **ours),
+        separate(mixture, None, **twin),
+        atol=1e-5,  # float32, Fourier transforms of 2 · 32 frames
+        rtol=1e-4,
+    )
+
+
+def test_frames_keep_their_duration_at_16_khz():
+    for model in ("s4m-tiny", "s4m"):
+        slow, fast = build(model, speed.SMALL), build(model + "-16k")
+        # 2 ms windows reach 1.5 ms over either end
+        assert slow["encoder"](torch.zeros(1, 8000)).shape[-1] == 2003
+        assert fast["encoder"](torch.zeros(1, 16000)).shape[-1] == 2003
+
+
+# ---------------------------------------------------------------- figures
+
+
+def call(kind, model="s4m-tiny", length_s=0.1, part="", **more):
+    return {**speed.case(kind, model, length_s, part), **more}
+
+
+def test_memory_is_that_of_the_call(monkeypatch):
+    taken = 300 * 2**20
+
+    def allocate(*_):
+        return lambda mixture: torch.ones(
+            taken // 4 if mixture.shape[1] > 4000 else 1
+        )
+
+    monkeypatch.setattr(measure, "prepare", allocate)
+    found = measure.measure(call("memory", length_s=1.0), JOB)
+    # a page and the allocator's bookkeeping; parallel first touches
+    assert found["peak_bytes"] == pytest.approx(taken, rel=0.02)
+    # what is beyond the limits has a mark instead
+    small = {**JOB, "memory_gib": 0.1}
+    found = measure.measure(call("memory", length_s=1.0), small)
+    assert found == {"mark": "memory"}
+
+
+def test_what_takes_too_long_is_marked(monkeypatch):
+    def dawdle(*_):
+        return lambda mixture: [torch.ones(1) + 1 for _ in iter(int, 1)]
+
+    monkeypatch.setattr(measure, "prepare", dawdle)
+    found = measure.measure(call("first"), {**JOB, "limit_s": 0.2})
+    assert found == {"mark": "time"}
+
+
+def test_what_fails_is_marked(monkeypatch, capfd):
+    def fail(*_):
+        raise ValueError("does not work")
+
+    monkeypatch.setattr(measure, "prepare", fail)
+    assert measure.measure(call("first"), JOB) == {"mark": "failed"}
+    assert "does not work" in capfd.readouterr().err
+
+
+def test_a_training_step_changes_all_parameters():
+    modules = build("s4m-tiny", speed.SMALL)
+    before = [p.clone() for m in modules.values() for p in m.parameters()]
+    measure.training_step(modules)(torch.randn(1, 800))
+    after = [p for m in modules.values() for p in m.parameters()]
+    assert not any(map(torch.equal, before, after))
+
+
+def times(runs, times_s):
+    return {"kind": "times", "runs": runs, "times_s": times_s}
+
+
+def test_ratios_are_those_within_a_turn():
+    runs = [call("call", model, 4.0) for model in ("s4m-tiny", "twin")]
+    # The machine is ten times slower in the second turn.
+    rows = speed_table.collect_rows([times(runs, [[1, 10, 2], [3, 30, 7]])])
+    tiny, twin = rows
+    assert twin["time_s"] == 7 and twin["real_time_factor"] == 7 / 4
+    assert twin["time_to_s4m_tiny"] == 3
+    assert tiny["time_to_twin"] == pytest.approx(1 / 3)
+
+
+def test_targets():
+    plain, checkpointed = "training", "training, checkpointed"
+    tiny = [
+        call("call", "s4m-tiny", 4.0, part)
+        for part in ("", plain, checkpointed)
+    ]
+    twin = [call("call", "twin", 4.0, part) for part in ("", plain)]
+    long = call("call", "s4m-tiny", 300.0)
+    gib = 2**30
+    cases = [
+        times([tiny[0], twin[0]], [[1.0], [3.0]]),
+        times([tiny[1], tiny[2], twin[1]], [[2.0], [3.0], [3.9]]),
+        times([long], [[75.0]]),
+        {**tiny[2], "kind": "memory", "peak_bytes": gib},
+        {**twin[1], "kind": "memory", "peak_bytes": 9 * gib},
+        {**tiny[0], "kind": "memory", "peak_bytes": gib},
+        {**long, "kind": "memory", "mark": "memory"},
+    ]
+    rows = speed_table.collect_rows(cases)
+    targets = speed_table.check_targets(rows, (4.0, 300.0), 4.0, 1.0)
+    values = [value for _, _, value, _ in targets]
+    expected = [3.0, math.nan, 1.95, 9.0, 1.5, 1.0, math.nan, 1.0]
+    assert values == pytest.approx(expected, nan_ok=True)
+    verdicts = [verdict for *_, verdict in targets]
+    assert verdicts == "pass - miss pass miss pass - pass".split()
+    text = speed_table.markdown(rows, targets, 4.0, 4.0, "Caption.")
+    assert "| 75 | no memory |" in text
+    assert "| >= 2 | 1.95 | miss |" in text
+
+
+# ------------------------------------------------------------------- runs
+
+
+def test_run_to_its_table(tmp_path):
+    models = ["s4m-tiny", "twin", "dprnn"]
+    words = [tmp_path, "--quick", "--threads", 1, "--models", *models]
+    words += ["--parts", "sizes", "memory", "inference", "training"]
+    printed = subprocess.run(
+        [sys.executable, str(SPEED), *map(str, words)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout == (tmp_path / "speed.md").read_text() + "\n"
+    with open(tmp_path / "speed.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == sorted(
+        ["s4m-tiny"] * 4 + ["twin"] * 3 + ["dprnn"] * 3,
+        key=list(ROWS).index,
+    )
+    for row in rows:
+        assert row["mark"] == "" and float(row["time_s"]) > 0
+        assert 0 <= float(row["peak_memory_gib"]) < 1
+        assert float(row["parameters_m"]) > 0
+        assert float(row["time_to_s4m_tiny"]) > 0
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    first = json.loads((tmp_path / "first.json").read_text())
+    assert all(found["first_s"] > 0 for found in first)
+
+
+# ----------------------------------------------------------------- README
+
+
+def test_commands_in_the_readme_are_understood():
+    text = (BENCHMARKS / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [
+        shlex.split(line, comments=True)[2:]
+        for line in lines
+        if line.startswith("python benchmarks/speed.py")
+    ]
+    assert len(commands) >= 2
+    for words in commands:
+        speed.parse_arguments(words)
+
+
+def test_every_row_has_its_network():
+    for about in ROWS.values():
+        assert (networks.FOLDER / about["network"]).is_file()
+    assert speed_networks.ROWS.keys() >= {"s4m-tiny", "twin", "sepformer"}
