@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -49,3 +49,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left(paths: Iterable[Path]) -> None:
+    """Removes the temporary files of processes that were killed.
+
+    Arguments
+    ---------
+    paths : iterable of Path
+        Names that `replacing` gave; those of a process that is running on
+        this machine are left alone.
+    """
+    for path in paths:
+        process = path.name.rpartition(".tmp")[0].rpartition(".")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

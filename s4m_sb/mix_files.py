@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s4m_sb.atomic import remove_left
 from s4m_sb.audio import write_audio
 from s4m_sb.errors import InputError
 from s4m_sb.jobs import run_jobs
@@ -121,9 +122,7 @@ def make_files(
         and the next call goes on with the rest.
     """
     folder = maker.folder
-    # A killed run leaves its half files under hidden names.
-    for left in [*folder.glob(".*.tmp.*"), *folder.glob("*/*/.*.tmp.*")]:
-        left.unlink()
+    remove_left([*folder.glob(".*.tmp.*"), *folder.glob("*/*/.*.tmp.*")])
     done = _read_done(folder)
     todo = [task for task in tasks if (task.split, task.index) not in done]
     made = run_jobs(

@@ -7,16 +7,14 @@ trailing zeros. Room i is a function of (seed, i); neither the number of
 processes nor a restart can change a byte. ``rooms.py`` simulates them.
 """
 
-import contextlib
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from s4m_sb.atomic import replacing
+from s4m_sb.atomic import remove_left, replacing
 from s4m_sb.claim import claim_folder
 from s4m_sb.errors import InputError
 from s4m_sb.jobs import run_jobs
@@ -25,11 +23,11 @@ from s4m_sb.rooms import (
     RoomResponses,
     check_numbers,
     draw_room,
+    load_pyroomacoustics,
     room_responses,
 )
 
 VERSION = 1  # of what is simulated and how it is kept
-LEFT_AFTER_S = 60  # no file is being written for that long
 
 
 class CachedRooms:
@@ -114,15 +112,17 @@ class CachedRooms:
             "sample_rate": self.sample_rate,
             "seed": self.seed,
         }
-        claim_folder(self.folder, settings)
-        there = {path.name for path in self.folder.iterdir()}
+        there = {path.name for path in self.folder.glob("*.npz")}
         missing = [
             index
             for index in range(self.num_rooms)
             if self._path(index).name not in there
         ]
+        if missing:
+            load_pyroomacoustics()
+        claim_folder(self.folder, settings)
         try:
-            self._remove_left()
+            remove_left(self.folder.glob(".*.tmp.npz"))
             for _ in run_jobs(
                 self._simulate,
                 missing,
@@ -179,13 +179,6 @@ class CachedRooms:
         room = self._room(index)
         responses = room_responses(room, self.sample_rate)
         _write(self._path(index), room, self.sample_rate, responses)
-
-    def _remove_left(self) -> None:
-        # A killed run leaves its half files under hidden names.
-        for left in self.folder.glob(".*.tmp.npz"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - left.stat().st_mtime > LEFT_AFTER_S:
-                    left.unlink()
 
 
 def _write(

@@ -137,7 +137,7 @@ class FreshRooms:
 
     def __init__(self, num_sources: int, sample_rate: int):
         check_numbers(num_sources, sample_rate)
-        _pyroomacoustics()
+        load_pyroomacoustics()
         self.num_sources = num_sources
         self.sample_rate = sample_rate
 
@@ -300,13 +300,36 @@ def check_numbers(num_sources: int, sample_rate: int) -> None:
         raise InputError(f"sample_rate is {sample_rate}; give at least 1 Hz")
 
 
+def load_pyroomacoustics() -> ModuleType:
+    """Imports pyroomacoustics, which is optional.
+
+    Returns
+    -------
+    module
+        The package.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        import pyroomacoustics
+    except ImportError as error:
+        raise InputError(
+            "rooms are simulated by pyroomacoustics, which is missing "
+            f"({error}); pip install 's4m_sb[reverb]'"
+        ) from error
+    return pyroomacoustics
+
+
 def _rounded(point: list[float]) -> Point:
     x, y, z = (round(float(value), DIGITS) for value in point)
     return x, y, z
 
 
 def _simulate(room: Room, sample_rate: int, max_order: int) -> list[np.ndarray]:
-    pyroomacoustics = _pyroomacoustics()
+    pyroomacoustics = load_pyroomacoustics()
     with _constants(pyroomacoustics.constants):
         simulation = pyroomacoustics.ShoeBox(
             room.size_m,
@@ -349,14 +372,3 @@ def _constants(constants) -> Iterator[None]:
     finally:
         for name, value in before.items():
             constants.set(name, value)
-
-
-def _pyroomacoustics() -> ModuleType:
-    try:
-        import pyroomacoustics
-    except ImportError as error:
-        raise InputError(
-            "rooms are simulated by pyroomacoustics, which is missing "
-            f"({error}); pip install 's4m_sb[reverb]'"
-        ) from error
-    return pyroomacoustics

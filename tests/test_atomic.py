@@ -2,10 +2,12 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
-from s4m_sb.atomic import replacing
+from s4m_sb.atomic import remove_left, replacing
 
 
 def test_the_file_appears_at_the_end_and_nothing_else(tmp_path):
@@ -58,3 +60,15 @@ def test_an_error_of_the_system_names_the_file(tmp_path):
         os.stat(tmp_path / "absent")
     assert caught.value.filename == str(tmp_path / "absent")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".a.{dead.pid}.tmp.wav"
+    written = tmp_path / f".b.{os.getpid()}.tmp.wav"
+    other = tmp_path / ".mine.tmp.wav"
+    for path in (left, written, other):
+        path.touch()
+    remove_left(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == sorted([written, other])

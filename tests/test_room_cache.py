@@ -15,7 +15,7 @@ import torch
 
 from s4m_sb import rooms
 from s4m_sb.errors import InputError
-from s4m_sb.room_cache import LEFT_AFTER_S, CachedRooms
+from s4m_sb.room_cache import CachedRooms
 from s4m_sb.rooms import draw_room, room_responses
 
 # Reverberation that is simulated in milliseconds.
@@ -145,11 +145,9 @@ def test_a_killed_run_goes_on(tmp_path):
     times = {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*.npz")}
     assert 10 <= len(times) < 50
     # Half a file, as a kill can leave it, and one that is being written.
-    left = folder / ".000049.1.tmp.npz"
+    left = folder / ".000049.999999999.tmp.npz"  # of no process
     left.write_bytes(b"PK")
-    long_ago = time.time() - 2 * LEFT_AFTER_S
-    os.utime(left, (long_ago, long_ago))
-    written = folder / ".000048.2.tmp.npz"
+    written = folder / f".000048.{os.getpid()}.tmp.npz"
     written.write_bytes(b"PK")
 
     keys = KEYS | {"num_rooms": 50}

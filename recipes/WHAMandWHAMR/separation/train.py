@@ -49,7 +49,7 @@ def dataio_prep(hparams, csv_path):
     return data
 
 
-def dynamic_mixing_prep(hparams, num_mixtures):
+def dynamic_mixing_prep(hparams, num_mixtures, progress):
     """Mixtures drawn on the fly, over noise and in rooms."""
     decided = {"target": hparams["target"], "noise": None, "rooms": None}
     if hparams["mixture"] != "mix_clean":
@@ -72,7 +72,7 @@ def dynamic_mixing_prep(hparams, num_mixtures):
             sample_rate=hparams["sample_rate"],
             seed=hparams["rooms_seed"],
         )
-        kwargs = {"num_jobs": num_cores(), "progress": True}
+        kwargs = {"num_jobs": num_cores(), "progress": progress}
         run_on_main(decided["rooms"].prepare, kwargs=kwargs)
     return draw_training_data(hparams, num_mixtures, **decided)
 
@@ -105,7 +105,11 @@ def main(argv):
         run_on_main(prepare_wham, kwargs=kwargs)
     data = {split: dataio_prep(hparams, tables[split]) for split in tables}
     if hparams["dynamic_mixing"] and not run_opts["test_only"]:
-        data["tr"] = dynamic_mixing_prep(hparams, len(data.get("tr", [])))
+        data["tr"] = dynamic_mixing_prep(
+            hparams,
+            len(data.get("tr", [])),
+            progress=not run_opts["noprogressbar"],
+        )
     run_experiment(hparams, run_opts, data)
 
 
