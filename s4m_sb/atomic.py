@@ -44,8 +44,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename not in (None, os.fspath(temporary), temporary):
-            raise  # of another file
+        own = (None, os.fspath(temporary), temporary)
+        if error.errno is None or error.filename not in own:
+            raise  # of another file, or not of the system
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser, runs = _parser()
     arguments = parser.parse_args(argv)
-    keep_freed_memory()
+    if argv is None:  # the whole process is this command
+        keep_freed_memory()
     try:
         runs[arguments.command](arguments)
     except (InputError, OSError) as error:  # OSError: a full disk, rights
