@@ -38,7 +38,7 @@ from tqdm import tqdm  # noqa: E402
 import s4m_sb  # noqa: E402
 from s4m_sb.atomic import replacing  # noqa: E402
 
-PARTS = ("sizes", "memory", "inference", "training", "import")
+PARTS = ["sizes", "memory", "inference", "training", "import"]
 SHORT_S = 4.0  # length of the clips whose times are compared
 # A tiny network under the same names, to try the script.
 SMALL = {
@@ -77,7 +77,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--threads", type=int, default=torch.get_num_threads())
     add("--limit_s", type=float, default=120.0, help="for one call")
     add("--memory_gib", type=float, help="for one call; default: 80 %% of free")
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--parts", nargs="*", choices=PARTS, default=PARTS)
     add("--quick", action="store_true", help="toy networks, short: try it")
     arguments = parser.parse_args(argv)
     if arguments.quick:
