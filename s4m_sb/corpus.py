@@ -8,7 +8,7 @@ CSV file with one row an utterance. ``mixtures.py`` draws from it;
 import csv
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from s4m_sb.atomic import replacing
 from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.errors import InputError
+from s4m_sb.folders import files_below
 from s4m_sb.resampling import resample, resampling_ratio, resampling_reach
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
@@ -299,7 +300,7 @@ def _files_of_folder(
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of {kind}")
     files = []
-    for path in _audio_below(root):
+    for path in files_below(root, AUDIO_SUFFIXES):
         if speaker_from == "wsj0":
             speaker = _wsj0_speaker(path)
         elif speaker_from == "file":
@@ -362,21 +363,6 @@ def _read_table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise InputError(
             f"{manifest}: is neither a folder nor a CSV file of text"
         ) from error
-
-
-def _audio_below(root: Path) -> Iterable[Path]:
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        for name in names:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(AUDIO_SUFFIXES):
-                yield Path(folder, name)
 
 
 def _no_source(source: Path, kind: str) -> str:
