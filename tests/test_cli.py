@@ -1,7 +1,9 @@
 """The command line: what it writes, and how it fails."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import matplotlib.image
 import numpy as np
@@ -13,7 +15,7 @@ from speech_like import speak
 
 import s4m_sb
 from s4m_sb import spectrogram
-from s4m_sb.audio import read_audio
+from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.cli import COMMANDS, main
 from s4m_sb.commands import separate
 from s4m_sb.errors import InputError
@@ -149,6 +151,9 @@ def test_no_file_replaces_another(
     [
         (["--model", "/no/such"], "/no/such: is neither"),
         (["--device", "abacus"], "--device abacus: "),
+        (["--chunk", "-1"], "pieces of -1 s"),
+        (["--overlap", "40"], "pieces of 30 s that share 40 s"),
+        (["--batch-size", "0"], "batch_size is 0"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -157,6 +162,109 @@ def test_a_wrong_option_is_one_line(
     assert run("separate", mixture, "--output", tmp_path, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"s4m: error: {message}")
+
+
+def test_what_is_done_is_skipped_until_it_is_asked_for(
+    model, mixture, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    arguments = ["separate", mixture, "--output", output, "--model", model]
+    assert run(*arguments) == 0
+    capsys.readouterr()
+    first = (output / "mix_s1.wav").stat().st_mtime_ns
+    assert run(*arguments) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "1 of 1 files were separated before; --overwrite" in line
+    assert (output / "mix_s1.wav").stat().st_mtime_ns == first
+    assert run(*arguments, "--overwrite") == 0
+    assert (output / "mix_s1.wav").stat().st_mtime_ns > first
+
+
+def test_pieces_are_those_of_the_interface(model, mixture, tmp_path):
+    output = tmp_path / "out"
+    pieces = ["--chunk", "0.4", "--overlap", "0.1", "--batch-size", "1"]
+    arguments = ["--output", output, "--model", model, *pieces]
+    assert run("separate", mixture, *arguments) == 0
+    expected = S4MSeparation.from_hparams(model).separate_file(
+        mixture, chunk_s=0.4, overlap_s=0.1
+    )
+    for i in range(2):
+        voice, _ = read_audio(output / f"mix_s{i + 1}.wav")
+        assert torch.equal(voice, expected[0, :, i])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty short recordings, one of which is none."""
+    for number in range(40):
+        path = tmp_path / "in" / f"{number % 4}" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, speak(number, 0, 0.5, 8000), 8000)
+    (tmp_path / "in" / "1" / "bad.wav").write_text("no audio " * 99)
+    return tmp_path / "in"
+
+
+def voices_below(folder):
+    return sorted(folder.rglob("[!.]*.wav"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on(model, folder, tmp_path, capsys, number):
+    output = tmp_path / "out"
+    arguments = ["separate", folder, "--output", output, "--model", model]
+    arguments += ["--batch-size", "1"]
+    program = [sys.executable, "-m", "s4m_sb", *map(str, arguments)]
+    with subprocess.Popen(
+        program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while len(voices_below(output)) < 6:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(number)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 143)
+    before = {path: path.stat().st_mtime_ns for path in voices_below(output)}
+    assert 6 <= len(before) < 80
+    for path in before:
+        assert audio_info(path).num_frames == 4000
+    if number == signal.SIGTERM:
+        assert len(list(output.rglob("*.wav"))) == len(before)
+
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert "of 41 files were separated before" in captured.out
+    assert "bad.wav: cannot be read as audio" in captured.err
+    assert "1 of 41 files not separated" in captured.err
+    after = {path: path.stat().st_mtime_ns for path in voices_below(output)}
+    assert len(after) == 80
+    for recording in range(40):
+        place = output / str(recording % 4)
+        voices = [place / f"{recording}_s{i}.wav" for i in (1, 2)]
+        if all(voice in before for voice in voices):
+            assert all(after[voice] == before[voice] for voice in voices)
+    assert len(list(output.rglob("*.wav"))) == 80  # no halves of files left
+
+
+def test_several_processes_share_the_work(model, folder, tmp_path):
+    names = sorted(folder.rglob("*.wav"))
+    (tmp_path / "list.txt").write_text(
+        "\n".join(str(name.relative_to(tmp_path)) for name in names)
+    )
+    output = tmp_path / "out"
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    program += ["--nproc_per_node=2", "-m", "s4m_sb", "separate"]
+    program += [tmp_path / "list.txt", "--output", output, "--model", model]
+    result = subprocess.run(program, capture_output=True, text=True)
+    # Both ranks finish, though one of them has a file that fails.
+    assert len(voices_below(output)) == 80
+    done = [line for line in result.stdout.splitlines() if " -> " in line]
+    assert len(done) == len(set(done)) == 40
+    assert result.returncode != 0
+    errors = [
+        line for line in result.stderr.splitlines() if "s4m: error:" in line
+    ]
+    assert len(errors) == 2
+    assert "bad.wav: cannot be read as audio" in errors[0]
+    assert "1 of 41 files not separated" in errors[1]
 
 
 def test_an_output_that_is_a_file_is_refused(model, mixture, capsys):

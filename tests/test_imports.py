@@ -19,8 +19,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands.mix", "commands.separate", "commands.export"),
-    ("experiment", "mix_csv"),
-    ("inference", "export", "mix_dataset", "spectrogram"),
+    ("experiment", "mix_csv", "many_files"),
+    ("inference", "export", "mix_dataset", "spectrogram", "recordings"),
     ("brain",),
     ("evaluation", "mix_files", "augment", "schedule", "checkpoints"),
     ("mix_metadata", "splits", "model_card", "model_yaml"),
@@ -36,8 +36,8 @@ LAYERS = (
     ("kernel", "norm", "depthwise"),
     ("audio", "hparams", "lengths", "levels", "parameters"),
     ("resampling", "rooms"),
-    ("claim", "jobs"),
-    ("allocator", "atomic", "errors", "fft"),
+    ("batching", "claim", "jobs", "ranks"),
+    ("allocator", "atomic", "errors", "fft", "folders"),
     ("__init__", "commands.__init__"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}

@@ -1,7 +1,11 @@
 """``s4m separate``: the voices of audio files, one WAV file each."""
 
 import argparse
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from s4m_sb.errors import InputError
@@ -11,13 +15,21 @@ Separate the voices of audio files.
 
 Writes <name>_s1.wav, <name>_s2.wav, ... for each file into the output folder,
 as 32-bit float WAV at the model's sample rate. Files of any sample rate, and
-any format that libsndfile reads; several channels are averaged."""
+any format that libsndfile reads; several channels are averaged.
+
+Recordings of hours are separated in pieces, in bounded memory. A run that was
+stopped goes on when the same command is given again: files whose voices are
+there, as long as the recording and not older, are skipped. A file that fails
+does not stop the others; all failures are listed at the end."""
 
 EXAMPLES = """\
 examples:
   s4m separate meeting.wav --output separated
   s4m separate calls/*.flac --output separated --plot
   s4m separate meeting.wav --output separated --model my_model
+  s4m separate archive/ more_files.txt --output separated
+  torchrun --standalone --nproc_per_node=2 -m s4m_sb separate archive/ \\
+      --output separated --device cuda
 """
 
 
@@ -33,14 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", type=Path, help="audio files"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help="audio files; folders, for all audio below them; lists: text "
+        "files (.txt) with one audio file a line, relative to the list",
     )
     parser.add_argument(
         "--output",
         required=True,
         metavar="DIR",
         type=Path,
-        help="folder for the voices; files of the same name are replaced",
+        help="folder for the voices; those of a folder's files lie in it as "
+        "the files lie in the folder",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="separate again what was separated before",
     )
     parser.add_argument(
         "--model",
@@ -57,16 +80,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mixture; or as the network gives them (default: peak)",
     )
     parser.add_argument(
+        "--chunk",
+        type=float,
+        metavar="SECONDS",
+        help="separate recordings that are longer in pieces of so many "
+        "seconds, in memory for one of them; 0: never (default: recordings "
+        "above 60 s in pieces of 30 s)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SECONDS",
+        help="seconds that consecutive pieces share, by which their voices "
+        "are matched (default: 4, and at most a quarter of a piece)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="files of about the same length, or pieces of a long one, that "
+        "are separated at once (default: as many as make 60 s)",
+    )
+    parser.add_argument(
         "--plot",
         action="store_true",
         help="also draw <name>.png, spectrograms of mixture and voices "
-        "(needs matplotlib)",
+        "(needs matplotlib, and memory for the whole recording)",
     )
     parser.add_argument(
         "--device",
         default="cpu",
         metavar="NAME",
-        help="where to compute, such as cuda (default: cpu)",
+        help="where to compute, such as cuda; with torchrun, cuda is the GPU "
+        "of each process's own (default: cpu)",
     )
 
 
@@ -84,7 +130,9 @@ def run(arguments: argparse.Namespace) -> None:
         If the model cannot be loaded, outputs would overwrite one another,
         or a file cannot be separated; the other files are done first.
     """
-    _check_outputs(arguments.files, arguments.output)
+    from s4m_sb.recordings import find_recordings
+
+    recordings = find_recordings(arguments.files, arguments.output)
     if arguments.plot:
         from s4m_sb.spectrogram import check_matplotlib
 
@@ -93,58 +141,80 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from s4m_sb.inference import DEFAULT_MODEL, S4MSeparation
+    from s4m_sb.many_files import FileSeparator
+    from s4m_sb.ranks import this_rank
 
-    _check_device(arguments.device)
-    model = S4MSeparation.from_hparams(
-        arguments.model or DEFAULT_MODEL,
-        run_opts={"device": arguments.device},
+    rank = this_rank()
+    device = arguments.device
+    if device == "cuda" and rank.local is not None:
+        device = f"cuda:{rank.local}"
+    _check_device(device)
+    separator = FileSeparator(
+        S4MSeparation.from_hparams(
+            arguments.model or DEFAULT_MODEL, run_opts={"device": device}
+        ),
+        arguments.normalize,
+        arguments.chunk,
+        arguments.overlap,
+        arguments.batch_size,
+        arguments.plot,
+        progress=rank.number == 0 and sys.stderr.isatty(),
     )
-    single = len(arguments.files) == 1
-    num_failed = 0
-    for path in tqdm(arguments.files, unit="file", disable=single):
-        try:
-            line = _separate_file(model, path, arguments)
-        except InputError as error:
-            if single:
-                raise
-            num_failed += 1
-            tqdm.write(f"s4m: error: {error}", file=sys.stderr)
-        else:
-            tqdm.write(line)
-    if num_failed:
+    mine = rank.share(recordings, [_num_bytes(r.path) for r in recordings])
+    todo = mine
+    if not arguments.overwrite:
+        todo = [r for r in mine if not separator.is_done(r)]
+    if len(todo) < len(mine):
+        print(
+            f"{len(mine) - len(todo)} of {len(mine)} files were separated "
+            "before; --overwrite separates them again"
+        )
+    errors = {}
+    with (
+        _ended_by_sigterm(),
+        tqdm(
+            total=len(todo),
+            unit="file",
+            disable=len(recordings) == 1 or rank.number > 0,
+        ) as bar,
+    ):
+        for outcome in separator.separate(todo):
+            if outcome.error:
+                errors[outcome.recording] = outcome.error
+            else:
+                names = ", ".join(map(str, outcome.written))
+                tqdm.write(f"{outcome.recording.path} -> {names}")
+            bar.update()
+    failures = rank.gather([errors[r] for r in recordings if r in errors])
+    if failures and len(recordings) == 1:
+        raise InputError(failures[0])
+    for failure in failures:
+        print(f"s4m: error: {failure}", file=sys.stderr)
+    if failures:
         raise InputError(
-            f"{num_failed} of {len(arguments.files)} files not separated"
+            f"{len(failures)} of {len(recordings)} files not separated"
         )
 
 
-def _separate_file(model, path: Path, arguments: argparse.Namespace) -> str:
-    """Writes the voices of one file; says what was written."""
-    import torch
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Cleans up before it ends, as after an interrupt of the keyboard."""
 
-    from s4m_sb.audio import read_audio, write_audio
-    from s4m_sb.inference import normalize_voices
-    from s4m_sb.spectrogram import plot_separation
+    def end(number, frame):
+        raise SystemExit(128 + number)
 
-    sample_rate = model.hparams.sample_rate
-    mixture, _ = read_audio(path, sample_rate)
-    mixture = mixture.unsqueeze(0)  # [1, T]
-    with torch.no_grad():
-        voices = model.separate_batch(mixture).cpu()  # [1, T, S]
-    scaled = normalize_voices(voices, mixture, arguments.normalize)[0]
-    written = []
-    for i, voice in enumerate(scaled.unbind(1), start=1):
-        written.append(arguments.output / f"{path.stem}_s{i}.wav")
-        write_audio(written[-1], voice, sample_rate)
-    if arguments.plot:
-        written.append(arguments.output / f"{path.stem}.png")
-        plot_separation(
-            written[-1],
-            mixture[0],
-            normalize_voices(voices, mixture, "mixture")[0],
-            sample_rate,
-            title=path.name,
-        )
-    return f"{path} -> {', '.join(map(str, written))}"
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _num_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _check_device(name: str) -> None:
@@ -155,30 +225,3 @@ def _check_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name}: {reason}") from error
-
-
-def _check_outputs(files: list[Path], output: Path) -> None:
-    """Refuses runs in which one file would replace another."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: is a file; --output takes a folder")
-    by_stem: dict[str, Path] = {}
-    for path in files:
-        other = by_stem.setdefault(path.stem.casefold(), path)
-        if other is not path:
-            raise InputError(
-                f"{other} and {path} would both write {path.stem}_s1.wav; "
-                "separate them into two folders"
-            )
-    for path in files:
-        stem, mark, number = path.stem.rpartition("_s")
-        if (
-            mark
-            and number.isdigit()
-            and path.suffix == ".wav"
-            and stem.casefold() in by_stem
-            and path.parent.resolve() == output.resolve()
-        ):
-            raise InputError(
-                f"{path} would be replaced by a voice of "
-                f"{by_stem[stem.casefold()]}; choose another --output"
-            )
