@@ -28,8 +28,8 @@ def commands(program):
     """Every shell command that starts with a program, as words."""
     for block in blocks("sh"):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if program in words[:3]:
+            words = shlex.split(line.replace("-m s4m_sb", "s4m"), comments=True)
+            if program in words[:4]:
                 yield tuple(words[words.index(program) + 1 :])
 
 
