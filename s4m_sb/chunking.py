@@ -239,7 +239,9 @@ class _Joiner:
         """Keeps the stretch where the quietest voice is loudest."""
         length = min(self.overlap, len(mixture))
         hop = max(1, length // 4)
-        energies = voices.square().unfold(0, length, hop).sum(dim=2)  # [N, S]
+        energies = (
+            voices.float().square().unfold(0, length, hop).sum(dim=2)
+        )  # [N, S]
         quietest, at = energies.amin(dim=1).max(dim=0)
         if self.memory is None or quietest >= QUIET * self.memory.quietest:
             stretch = slice(hop * int(at), hop * int(at) + length)
@@ -297,6 +299,7 @@ def match(
     (tensor([1, 2, 0]), 1.0)
     """
     S = before.shape[1]
+    before, voices = before.float(), voices.float()  # half precision overflows
     scores = voices.T @ before  # [S, S]
     keep = KEEP * before.norm() * voices.norm()
     order = best_permutation((scores + keep * torch.eye(S).to(scores))[None])[0]

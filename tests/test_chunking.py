@@ -201,6 +201,16 @@ def test_a_voice_comes_back_to_its_place_after_silence(case, seed):
     assert torch.equal(found, voices[:, order])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_enough(dtype):
+    voices = conversation(2).to(dtype) * 1000  # squares that overflow
+    numbers = torch.arange(len(voices)).float()
+    separate = permuting(lambda mixture: voices[mixture.long()])
+    found = joined(numbers, separate, 6 * RATE, RATE, block=10**5)
+    order, _ = match(found, voices)
+    assert torch.equal(found, voices[:, order])
+
+
 # Matching
 
 

@@ -603,3 +603,12 @@ def test_real_voices_stay_apart_over_90_s(mini_speech, monkeypatch, pause_s):
             estimate=voices[None, piece], target=target[None, piece]
         )[0]
         assert values.diagonal().sum() > values.fliplr().diagonal().sum()
+
+
+def test_a_long_file_shows_how_far_it_is(model, recording, capsys):
+    model.separate_file(recording, chunk_s=2, progress=True)
+    shown = capsys.readouterr().err
+    assert "recording.flac: " in shown
+    assert " of 10 s" in shown
+    model.separate_file(recording, chunk_s=2)
+    assert capsys.readouterr().err == ""
