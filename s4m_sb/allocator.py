@@ -14,10 +14,13 @@ import sys
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 KEPT_BYTES = 1 << 30
+OLD_MAX_BYTES = 1 << 25  # of M_MMAP_THRESHOLD, for an older glibc
 
 
 def keep_freed_memory() -> bool:
     """Lets this process keep up to 1 GiB of freed memory for its next use.
+
+    An older glibc keeps blocks of up to 32 MiB only.
 
     Returns
     -------
@@ -30,7 +33,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return all(
-        mallopt(option, KEPT_BYTES)
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)
+    kept = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(
+        M_MMAP_THRESHOLD, OLD_MAX_BYTES
     )
+    trimmed = mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    return bool(kept and trimmed)

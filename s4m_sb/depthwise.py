@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
+from s4m_sb.affine import Affine, gradients
 from s4m_sb.errors import InputError
 
 BLOCK_FRAMES = 512  # frames multiplied while they are in the CPU's cache
@@ -37,7 +39,8 @@ class DepthwiseConv(nn.Module):
 
     Example
     -------
-    >>> DepthwiseConv(8, kernel_size=5, stride=2)(torch.randn(2, 9, 8)).shape
+    >>> conv = DepthwiseConv(8, kernel_size=5, stride=2)
+    >>> conv(Affine(torch.randn(2, 9, 8))).shape
     torch.Size([2, 5, 8])
     """
 
@@ -66,11 +69,28 @@ class DepthwiseConv(nn.Module):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Filters ``[B, L, C]``."""
-        if x.device.type == "cpu":
-            return _DepthwiseConv.apply(x, self.weight, self.bias, self.stride)
-        return _convolve(x, self.weight, self.bias, self.stride)
+    def forward(
+        self, x: Affine, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Filters a signal.
+
+        Arguments
+        ---------
+        x : Affine
+            ``[B, L, C]``.
+        mask : torch.Tensor, optional
+            1 for frames that count, 0 for those that are silence,
+            ``[B, L, 1]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[B, ceil(L / stride), C]``.
+        """
+        weight, bias, stride = self.weight, self.bias, self.stride
+        if torch.is_grad_enabled():
+            return _DepthwiseConv.apply(*x[:4], mask, weight, bias, stride)
+        return _convolve(_masked(x.read(), mask), weight, bias, stride)
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -96,48 +116,83 @@ def _convolve(
 
 
 class _DepthwiseConv(torch.autograd.Function):
-    """`_convolve` with gradients made for few taps and many channels."""
+    """`_convolve` that keeps its inputs alone.
+
+    On a CPU, its gradients are made for few taps and many channels.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, stride):
-        ctx.save_for_backward(x, weight)
+    def forward(ctx, signal, scale, shift, slope, mask, weight, bias, stride):
+        ctx.save_for_backward(signal, scale, shift, slope, mask, weight)
         ctx.stride = stride
-        return _convolve(x, weight, bias, stride)
+        read = _masked(Affine(signal, scale, shift, slope).read(), mask)
+        return _convolve(read, weight, bias, stride)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        stride, taps = ctx.stride, weight.shape[-1]
+        *parts, mask, weight = ctx.saved_tensors
+        x, needed = Affine(*parts), ctx.needs_input_grad
         # Under autocast the output, hence its gradient, is in half precision.
-        x, weight = x.to(grad.dtype), weight.to(grad.dtype)
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            reached = (grad.shape[1] - 1) * stride + 1
-            grad_x = F.conv_transpose2d(
-                _channels_last(grad),
-                weight.unsqueeze(2),
-                stride=(1, stride),
-                padding=(0, taps // 2),
-                output_padding=(0, x.shape[1] - reached),
-                groups=x.shape[2],
-            )
-            grad_x = grad_x.squeeze(2).transpose(1, 2)
-        if ctx.needs_input_grad[1]:
-            padded = F.pad(x, (0, 0, taps // 2, taps // 2))
-            windows = padded.unfold(1, taps, stride).transpose(2, 3)
-            total = torch.zeros(
-                (taps, weight.shape[0]),
-                dtype=torch.promote_types(x.dtype, torch.float32),
-            )
-            for item, item_grad in zip(windows, grad, strict=True):
-                for w, g in zip(
-                    item.split(BLOCK_FRAMES),  # [n, taps, C]
-                    item_grad.split(BLOCK_FRAMES),  # [n, C]
-                    strict=True,
-                ):
-                    total += (w * g.unsqueeze(1)).sum(0, dtype=total.dtype)
-            grad_weight = total.T.unsqueeze(1)
-        if ctx.needs_input_grad[2]:
+        weight = weight.to(grad.dtype)
+        grad_weight = grad_bias = None
+        if needed[5]:
+            read = _masked(x.read(), mask).to(grad.dtype)
+            grad_weight = _weight_gradient(read, grad, weight, ctx.stride)
+        if needed[6]:
             grad_bias = grad.sum((0, 1))
-        return grad_x, grad_weight, grad_bias, None
+        inner: tuple[torch.Tensor | None, ...] = (None,) * 4
+        if any(needed[:4]):
+            grad = _transposed(grad, weight, ctx.stride, x.signal.shape[1])
+            inner = gradients(x, _masked(grad, mask), needed)
+        return *inner, None, grad_weight, grad_bias, None
+
+
+def _transposed(
+    grad: torch.Tensor, weight: torch.Tensor, stride: int, length: int
+) -> torch.Tensor:
+    """The gradient of the signal, ``[B, length, C]``."""
+    reached = (grad.shape[1] - 1) * stride + 1
+    y = F.conv_transpose2d(
+        _channels_last(grad),
+        weight.unsqueeze(2),
+        stride=(1, stride),
+        padding=(0, weight.shape[-1] // 2),
+        output_padding=(0, length - reached),
+        groups=weight.shape[0],
+    )
+    return y.squeeze(2).transpose(1, 2)
+
+
+def _weight_gradient(
+    x: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor, stride: int
+) -> torch.Tensor:
+    """The gradient of the taps, ``[C, 1, taps]``."""
+    taps = weight.shape[-1]
+    if x.device.type != "cpu":
+        return conv2d_weight(
+            _channels_last(x),
+            weight.unsqueeze(2).shape,
+            _channels_last(grad),
+            stride=(1, stride),
+            padding=(0, taps // 2),
+            groups=weight.shape[0],
+        ).squeeze(2)
+    padded = F.pad(x, (0, 0, taps // 2, taps // 2))
+    windows = padded.unfold(1, taps, stride).transpose(2, 3)
+    total = torch.zeros(
+        (taps, weight.shape[0]),
+        dtype=torch.promote_types(x.dtype, torch.float32),
+    )
+    for item, item_grad in zip(windows, grad, strict=True):
+        for w, g in zip(
+            item.split(BLOCK_FRAMES),  # [n, taps, C]
+            item_grad.split(BLOCK_FRAMES),  # [n, C]
+            strict=True,
+        ):
+            total += (w * g.unsqueeze(1)).sum(0, dtype=total.dtype)
+    return total.T.unsqueeze(1)
+
+
+def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return x if mask is None else x * mask

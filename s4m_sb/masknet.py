@@ -13,11 +13,11 @@ Above this file: the YAMLs in `recipes/`. Below it: `multiscale.py`.
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from s4m_sb.errors import InputError
 from s4m_sb.multiscale import MultiScaleBlock
 from s4m_sb.norm import GlobalNorm
+from s4m_sb.recompute import recomputed
 
 
 class S4MMaskNet(nn.Module):
@@ -171,17 +171,16 @@ class S4MMaskNet(nn.Module):
         spectra: list[torch.Tensor],
         frame_masks: list[torch.Tensor] | None,
     ) -> torch.Tensor:
-        if self.checkpoint_repeats and torch.is_grad_enabled():
-            return checkpoint(
-                self._apply_block,
-                mixture,
-                x,
-                spectra,
-                frame_masks,
-                use_reentrant=False,
-                preserve_rng_state=False,  # nothing in a repeat is random
-            )
-        return self._apply_block(mixture, x, spectra, frame_masks)
+        if not (self.checkpoint_repeats and torch.is_grad_enabled()):
+            return self._apply_block(mixture, x, spectra, frame_masks)
+        parts = [self.block] if x is None else [self.block, self.rejoin]
+        return recomputed(
+            lambda mixture, x, *spectra: self._apply_block(
+                mixture, x, list(spectra), frame_masks
+            ),
+            [mixture, x, *spectra],
+            [p for part in parts for p in part.parameters()],
+        )
 
     def _apply_block(
         self,

@@ -15,29 +15,30 @@ Separation", Interspeech 2023, figure 1 and section 2.2.
 
 Signals are ``[B, L, C]``, frames outside and channels inside: 1×1
 convolutions are matrix products and depthwise convolutions run in the
-channels-last layout. A norm is a scale and a shift (`norm.py`), and an
-upsampled coarse signal is a broadcast, so that each fusion reads and writes
-the fine signal once.
+channels-last layout. A norm is a scale and a shift (`norm.py`), and so is a
+fusion, whose upsampled coarse signals are a broadcast; the next operation
+does both on the way (`affine.py`), so that neither is a pass over memory.
 
-Above this file: `masknet.py`. Below it: `s4.py`, `norm.py`, `depthwise.py`.
+Above this file: `masknet.py`. Below it: `s4.py`, `norm.py`, `depthwise.py`,
+`affine.py`.
 """
 
 import torch
 from torch import nn
 
+from s4m_sb.affine import Affine, linear
 from s4m_sb.depthwise import DepthwiseConv
 from s4m_sb.errors import InputError
-from s4m_sb.norm import GlobalNorm, Moments, channel_moments, scale_shift
+from s4m_sb.norm import GlobalNorm, Moments, channel_moments
 from s4m_sb.s4 import FeedForwardBlock, S4Block
 
 Masks = list[torch.Tensor] | None
 
 
 class NormedConv(nn.Module):
-    """Depthwise convolution and global norm, kept apart as z, scale, shift.
+    """Depthwise convolution and global norm, the norm not computed yet.
 
-    ``norm(conv(x)) = z · scale + shift``. A convolution with one tap is
-    folded into the scale, so that z is x itself.
+    A convolution with one tap is folded into the norm's scale.
 
     Arguments
     ---------
@@ -74,57 +75,38 @@ class NormedConv(nn.Module):
 
     def forward(
         self,
-        x: torch.Tensor,
-        moments: Moments,
+        x: Affine,
+        moments: Moments | None,
         mask: torch.Tensor | None = None,
         mask_out: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Moments]:
+    ) -> tuple[Affine, Moments]:
         """Applies the convolution and finds the norm.
 
         Arguments
         ---------
-        x : torch.Tensor
+        x : Affine
             Input, ``[B, L, C]``.
-        moments : Moments
-            Those of x; used if the convolution has one tap.
+        moments : Moments or None
+            Those of x; needed if the convolution has one tap.
         mask, mask_out : torch.Tensor, optional
-            Frames that count in x and in z, ``[B, L, 1]``.
+            Frames that count in the input and the output, ``[B, L, 1]``.
 
         Returns
         -------
-        torch.Tensor
-            z, ``[B, L', C]``.
-        torch.Tensor
-            Scale, ``[B, 1, C]``.
-        torch.Tensor
-            Shift, ``[B, 1, C]``.
+        Affine
+            ``[B, L', C]``.
         Moments
-            Those of the normed signal.
+            Its moments.
         """
-        if self.conv.kernel_size == 1:
+        if self.conv.kernel_size == 1 and moments is not None:
             weight = self.conv.weight[:, 0, 0]
             moments = moments.affine(weight, torch.zeros_like(weight))
             scale, shift = self.norm.affine(moments)
-            return x, weight * scale, shift, moments.affine(scale, shift)
-        z = self.conv(x if mask is None else x * mask)
+            return x.then(weight * scale, shift), moments.affine(scale, shift)
+        z = self.conv(x, mask)
         moments = channel_moments(z, mask_out)
         scale, shift = self.norm.affine(moments)
-        return z, scale, shift, moments.affine(scale, shift)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether z is a signal of its own, and not x."""
-        return self.conv.kernel_size > 1
-
-    def normed(
-        self,
-        x: torch.Tensor,
-        moments: Moments | None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The normed signal itself, ``[B, L, C]``; see `forward`."""
-        z, scale, shift, _ = self(x, moments, mask, mask)
-        return scale_shift(z, scale, shift, self.is_fresh)
+        return Affine(z, scale, shift), moments.affine(scale, shift)
 
 
 class Fusion(nn.Module):
@@ -143,7 +125,8 @@ class Fusion(nn.Module):
     Example
     -------
     >>> local, coarse = torch.randn(2, 40, 8), torch.randn(2, 10, 8)
-    >>> Fusion(8, kernel_size=5)(local, None, coarse, None).shape
+    >>> fused = Fusion(8, kernel_size=5)(Affine(local), None, coarse, None)
+    >>> fused.read().shape
     torch.Size([2, 40, 8])
     """
 
@@ -155,18 +138,18 @@ class Fusion(nn.Module):
 
     def forward(
         self,
-        local: torch.Tensor,
+        local: Affine,
         local_moments: Moments | None,
         coarse: torch.Tensor,
         coarse_moments: Moments | None,
         local_mask: torch.Tensor | None = None,
         coarse_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> Affine:
         """Fuses.
 
         Arguments
         ---------
-        local : torch.Tensor
+        local : Affine
             Local features, ``[B, L, C]``.
         local_moments, coarse_moments : Moments or None
             Needed with one tap.
@@ -178,27 +161,23 @@ class Fusion(nn.Module):
 
         Returns
         -------
-        torch.Tensor
-            ``[B, L, C]``.
+        Affine
+            ``[B, L, C]``: gate and value have joined scale and shift of the
+            local norm while they are coarse.
         """
-        z, scale, shift, _ = self.local(
-            local, local_moments, local_mask, local_mask
-        )
-        gate = torch.sigmoid(
-            self.gate.normed(coarse, coarse_moments, coarse_mask)
-        )
-        value = self.value.normed(coarse, coarse_moments, coarse_mask)
-        frames, coarse_frames = local.shape[1], coarse.shape[1]
-        if coarse_frames > frames:
-            step = coarse_frames // frames
-            gate, value = gate[:, ::step], value[:, ::step]
-        # Scale and shift of the local norm join the gate and the value while
-        # these are coarse; what is left is one multiply-add at full length.
-        ratio = frames // gate.shape[1]
-        value = scale_shift(gate, shift, value).unsqueeze(2)
-        gate = (gate * scale).unsqueeze(2)
-        z = z.unflatten(1, (-1, ratio))  # [B, L / r, r, C]
-        return scale_shift(z, gate, value, self.local.is_fresh).flatten(1, 2)
+        normed, _ = self.local(local, local_moments, local_mask, local_mask)
+        gate = self._coarse(self.gate, coarse, coarse_moments, coarse_mask)
+        value = self._coarse(self.value, coarse, coarse_moments, coarse_mask)
+        if torch.is_grad_enabled():
+            gate = torch.sigmoid(gate)
+        else:
+            gate.sigmoid_()
+        step = -(-coarse.shape[1] // local.signal.shape[1])
+        return normed.then(gate[:, ::step], value[:, ::step])
+
+    def _coarse(self, conv, coarse, moments, mask):
+        normed, _ = conv(Affine(coarse), moments, mask, mask)
+        return normed._replace(spent=normed.signal is not coarse).read()
 
 
 class MultiScaleBlock(nn.Module):
@@ -336,22 +315,22 @@ class MultiScaleBlock(nn.Module):
             ``[B, L, d_model]``.
         """
         mask = masks if masks is not None else [None] * self.num_scales
-        h = self.expand(x)  # [B, L, d_hidden]
-        h = _prelu(self.expand_norm(h, mask[0], spent=True), self.expand_act)
+        z = self.expand(x)  # [B, L, d_hidden]
+        scale, shift = self.expand_norm.affine(channel_moments(z, mask[0]))
+        h = Affine(z, scale, shift, self.expand_act.weight, spent=True)
+        del z  # from here on, what is no longer read is not kept
 
         scales, moments = [], []
         for k, conv in enumerate(self.bottom_up):
-            z, scale, shift, m = conv(
-                h, None, mask[max(k - 1, 0)], mask[k]
-            )  # [B, L / 2ᵏ, d_hidden]
-            h = scale_shift(z, scale, shift, spent=True)
+            # [B, L / 2ᵏ, d_hidden]
+            h, m = conv(h, None, mask[max(k - 1, 0)], mask[k])
+            h = h.settled()
             scales.append(h)
             moments.append(m)
 
-        coarsest = scales[-1].shape[1]
-        pooled = scales[-1]
-        for finer in scales[:-1]:
-            pooled = pooled + finer.unflatten(1, (coarsest, -1)).mean(2)
+        coarsest = scales[-1].signal.shape[1]
+        means = [scale.mean(coarsest) for scale in scales[:-1]]
+        pooled = sum(means, scales[-1].read())
         g = self.global_ff(self.global_s4(pooled, spectra[0], mask[-1]))
         g_moments = channel_moments(g, mask[-1])
 
@@ -359,18 +338,17 @@ class MultiScaleBlock(nn.Module):
             fusion(scales[k], moments[k], g, g_moments, mask[k], mask[-1])
             for k, fusion in enumerate(self.fusions)
         ]
+        del scales, h
         start = self.num_scales - (3 if self.skips_coarsest else 1)
         top, top_mask = fused[start], mask[start]
+        if not self.skips_coarsest:  # there, a later step reads it again
+            top = top._replace(spent=True)
         for k in reversed(range(self.num_scales - 1)):
-            top = self.top_down[k](fused[k], None, top, None, mask[k], top_mask)
-            top_mask = mask[k]
+            coarse, top = top.read(), fused[k]._replace(spent=True)
+            del fused[k:]
+            top = self.top_down[k](top, None, coarse, None, mask[k], top_mask)
+            top, top_mask = top._replace(spent=True), mask[k]
             if self.scale_s4:
-                top = self.scale_s4[k](top, spectra[1 + k], top_mask)
-        return x + self.project(top)
-
-
-def _prelu(x: torch.Tensor, act: nn.PReLU) -> torch.Tensor:
-    """PReLU; x is overwritten if no gradients are needed, on a CPU."""
-    if torch.is_grad_enabled() or x.device.type != "cpu":
-        return act(x)
-    return nn.functional.leaky_relu_(x, float(act.weight))
+                s4 = self.scale_s4[k]
+                top = Affine(s4(top.read(), spectra[1 + k], top_mask))
+        return x + linear(top, self.project.weight, self.project.bias)

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-BLOCK_FRAMES = 512
+from s4m_sb.affine import Affine
+
+BLOCK_FRAMES = 1024
 
 
 class Moments(NamedTuple):
@@ -73,61 +75,6 @@ def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         moments.append((mean, (share * (variances + between)).sum(0)))
     mean, var = map(torch.stack, zip(*moments, strict=True))  # [B, C]
     return mean.unsqueeze(1), var.unsqueeze(1)
-
-
-class _ScaleShift(torch.autograd.Function):
-    """A broadcast multiply-add with as few passes backward as there can be."""
-
-    @staticmethod
-    def forward(ctx, x, scale, shift):
-        ctx.save_for_backward(x, scale)
-        ctx.shift_shape = shift.shape
-        return torch.addcmul(shift, x, scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, scale = ctx.saved_tensors
-        needs_x, needs_scale, needs_shift = ctx.needs_input_grad
-        return (
-            grad * scale if needs_x else None,
-            (grad * x).sum_to_size(scale.shape) if needs_scale else None,
-            grad.sum_to_size(ctx.shift_shape) if needs_shift else None,
-        )
-
-
-def scale_shift(
-    x: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
-    spent: bool = False,
-) -> torch.Tensor:
-    """x · scale + shift, where scale and shift broadcast to x.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Signal of any shape.
-    scale, shift : torch.Tensor
-        Of shapes that broadcast to that of x.
-    spent : bool
-        Nobody needs x afterwards: without gradients it is overwritten, which
-        spares a CPU the pages of a new signal.
-
-    Returns
-    -------
-    torch.Tensor
-        In the shape of x.
-
-    Example
-    -------
-    >>> scale_shift(torch.ones(2, 3), torch.tensor(2.0), torch.tensor(1.0))
-    tensor([[3., 3., 3.],
-            [3., 3., 3.]])
-    """
-    if spent and not torch.is_grad_enabled() and x.dtype == scale.dtype:
-        return torch.addcmul(shift, x, scale, out=x)
-    return _ScaleShift.apply(x, scale, shift)
 
 
 def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -210,21 +157,15 @@ class GlobalNorm(nn.Module):
         torch.Tensor
             Shift, ``[B, 1, C]``.
         """
-        mean = moments.mean.mean(-1, keepdim=True)
-        var = moments.var.mean(-1, keepdim=True)
-        var = var + moments.mean.var(-1, unbiased=False, keepdim=True)
+        between, mean = torch.var_mean(
+            moments.mean, -1, correction=0, keepdim=True
+        )
+        var = moments.var.mean(-1, keepdim=True) + between
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return scale, self.bias - mean * scale
+        return scale, torch.addcmul(self.bias, mean, scale, value=-1)
 
     def forward(
-        self,
-        x: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        spent: bool = False,
+        self, x: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Normalises ``[B, L, C]``; frames with mask 0 do not count.
-
-        See `scale_shift` for ``spent``.
-        """
-        scale, shift = self.affine(channel_moments(x, mask))
-        return scale_shift(x, scale, shift, spent)
+        """Normalises ``[B, L, C]``; frames with mask 0 do not count."""
+        return Affine(x, *self.affine(channel_moments(x, mask))).read()

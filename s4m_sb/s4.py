@@ -21,6 +21,7 @@ from torch.nn.utils import parameters_to_vector
 from s4m_sb.errors import InputError
 from s4m_sb.fft import fft_length
 from s4m_sb.kernel import S4DKernel, S4Kernel, SSMKernel
+from s4m_sb.uncompiled import uncompiled
 
 KERNELS: dict[str, type[SSMKernel]] = {"s4": S4Kernel, "s4d": S4DKernel}
 
@@ -91,7 +92,7 @@ class S4Layer(nn.Module):
         """Draws a fresh D; the parts reset themselves."""
         nn.init.normal_(self.D)
 
-    @torch.compiler.disable
+    @uncompiled
     def spectrum(self, length: int) -> torch.Tensor:
         """Fourier transform of the kernel, for `forward` on this length.
 
@@ -141,7 +142,7 @@ class S4Layer(nn.Module):
                 taps = torch.cat([taps, gap, K[1].flip(-1)], dim=-1)
             return torch.fft.rfft(taps, n=n)
 
-    @torch.compiler.disable
+    @uncompiled
     def convolve(self, x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
         """K ∗ x + D x for ``x`` of shape ``[B, L, H]``."""
         length = x.shape[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s4m_sb.affine import Affine
 from s4m_sb.depthwise import BLOCK_FRAMES, DepthwiseConv
 from s4m_sb.errors import InputError
 
@@ -29,7 +30,7 @@ def test_equals_conv1d(taps, stride, length):
     conv = DepthwiseConv(3, taps, stride).double()
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     parameters = [x, conv.weight, conv.bias]
-    ours, theirs = conv(x), conv1d(x, conv)
+    ours, theirs = conv(Affine(x)), conv1d(x, conv)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)  # float64
     weights = torch.randn_like(ours)
     for mine, right in zip(
@@ -46,7 +47,7 @@ def test_gradient_of_more_than_one_block():
     x = torch.randn(2, 2 * length, 2, dtype=torch.float64)
     grads = [
         torch.autograd.grad(y.square().sum(), conv.weight)[0]
-        for y in (conv(x), conv1d(x, conv))
+        for y in (conv(Affine(x)), conv1d(x, conv))
     ]
     # float64 sums of 2000 products
     torch.testing.assert_close(*grads, rtol=1e-12, atol=0)
@@ -56,13 +57,13 @@ def test_trains_under_autocast():
     conv = DepthwiseConv(8, 5)
     x = torch.randn(2, 50, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        y = conv(x)
+        y = conv(Affine(x))
     assert y.dtype == torch.bfloat16
     y.float().square().sum().backward()
     half = [p.grad.clone() for p in (x, conv.weight, conv.bias)]
     for p in (x, conv.weight, conv.bias):
         p.grad = None
-    conv(x).square().sum().backward()
+    conv(Affine(x)).square().sum().backward()
     for mine, right in zip(half, (x, conv.weight, conv.bias), strict=True):
         assert mine.dtype == torch.float32
         # bfloat16 keeps 8 bits; the largest of some 100 roundings
@@ -81,7 +82,7 @@ def test_weights_are_drawn_as_those_of_conv1d():
 
 def test_only_needed_gradients_are_computed():
     conv = DepthwiseConv(3, 5, bias=False)
-    conv(torch.randn(1, 10, 3)).sum().backward()
+    conv(Affine(torch.randn(1, 10, 3))).sum().backward()
     assert conv.weight.grad.shape == (3, 1, 5)
 
 

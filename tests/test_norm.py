@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from s4m_sb import norm
-from s4m_sb.norm import GlobalNorm, Moments, channel_moments, scale_shift
+from s4m_sb.norm import GlobalNorm, Moments, channel_moments
 
 LENGTHS = [1, 2, 255, 256, 257, 700]
 
@@ -112,34 +112,6 @@ def test_moments_follow_a_rescaled_signal():
     assert isinstance(ours, Moments)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-13, rtol=0)  # float64
-
-
-@pytest.mark.parametrize(
-    "scale_shape, shift_shape",
-    [((2, 1, 3), (2, 1, 3)), ((3,), (2, 1, 3)), ((2, 4, 3), (2, 4, 3))],
-)
-def test_scale_and_shift_are_a_multiply_add(scale_shape, shift_shape):
-    inputs = [
-        torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((2, 4, 3), scale_shape, shift_shape)
-    ]
-    x, scale, shift = inputs
-    # float64, one rounding more or less
-    torch.testing.assert_close(
-        scale_shift(*inputs), x * scale + shift, atol=1e-15, rtol=1e-15
-    )
-    assert torch.autograd.gradcheck(scale_shift, inputs)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_scale_and_shift_of_half_precision(dtype):
-    x = torch.randn(2, 4, 3).to(dtype).requires_grad_()
-    scale = torch.randn(2, 1, 3, requires_grad=True)
-    shift = torch.randn(2, 1, 3, requires_grad=True)
-    y = scale_shift(x, scale, shift)
-    assert torch.equal(y, torch.addcmul(shift, x.float(), scale))
-    gradients = torch.autograd.grad(y.sum(), [x, scale, shift])
-    assert [g.dtype for g in gradients] == [dtype] + 2 * [torch.float32]
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -284,6 +284,7 @@ def test_evaluation_does_not_wait_for_other_ranks(tmp_path, monkeypatch):
         with torch.no_grad():
             evaluated = separate(mixture, None, *wrapped)
         assert called == wrapped
-        assert torch.equal(trained, evaluated)
+        # the forward path without gradients rounds otherwise, in float32
+        torch.testing.assert_close(trained, evaluated, rtol=1e-5, atol=1e-6)
     finally:
         torch.distributed.destroy_process_group()
