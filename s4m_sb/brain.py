@@ -6,7 +6,8 @@ SpeechBrain's own loop does gradient accumulation, mixed precision,
 checkpoints and distributed training.
 
 Above this file: `recipes/*/separation/train.py`. Below it: `separate.py`,
-`evaluation.py`, `augment.py`, `schedule.py`, `checkpoints.py`.
+`evaluation.py`, `augment.py`, `schedule.py`, `checkpoints.py`,
+`weight_averaging.py`.
 """
 
 import inspect
@@ -33,10 +34,13 @@ from s4m_sb.lengths import num_samples
 from s4m_sb.schedule import (
     after_epoch,
     after_update,
+    at_epoch,
+    check_epochs,
     check_scheduler,
     limit_rates,
 )
 from s4m_sb.separate import separate
+from s4m_sb.weight_averaging import TRAINING_WEIGHTS, WeightAverage
 
 logger = get_logger(__name__)
 
@@ -67,10 +71,13 @@ class SeparationBrain(sb.Brain):
 
     - ``threshold_byloss``, ``threshold``: mixtures that are separated better
       than this loss (in dB) weigh nothing in training.
-    - ``loss_upper_lim``: nor do those with a loss above this.
+    - ``loss_upper_lim``: nor do those with a loss above this. Both may change
+      over the epochs: ``[[1, -30], [50, -15]]``.
     - ``use_speedperturb``, ``use_rand_shift``, ``use_wavedrop``,
       ``limit_training_signal_len`` and what belongs to them.
     - ``clip_grad_norm``: norm of all gradients; below 0, no clipping.
+    - ``ema_decay``: validate, test and keep as the model an exponential moving
+      average of the weights, see ``weight_averaging.py``; null for none.
     - ``test_metrics``: columns of the results, by default si-snr and sdr.
     - ``use_tensorboard``: also log to ``<output_folder>/tensorboard``.
 
@@ -109,10 +116,20 @@ class SeparationBrain(sb.Brain):
             )
         if self._scheduler is not None:
             check_scheduler(self._scheduler)
+        for key in ("threshold", "loss_upper_lim"):
+            if hasattr(self.hparams, key):
+                check_epochs(key, getattr(self.hparams, key))
+        self._epoch = 1
         self._loggers = [self.hparams.train_logger]
         if getattr(self.hparams, "use_tensorboard", False):
             self._loggers.append(self._tensorboard())
         self._train_set: Any = None
+        self._average: WeightAverage | None = None
+        ema_decay = getattr(self.hparams, "ema_decay", None)
+        if ema_decay is not None:
+            self._average = WeightAverage(self.modules, ema_decay)
+            if self.checkpointer is not None:
+                self._average.save_in(self.checkpointer)
 
     def _tensorboard(self) -> Any:
         from speechbrain.utils.train_logger import TensorboardLogger
@@ -154,12 +171,15 @@ class SeparationBrain(sb.Brain):
         if stage == sb.Stage.TRAIN:
             mixture, sources, lengths = self.augment(mixture, sources, lengths)
         target, image = sources[0], sources[-1]  # [B, T, S]
+        modules = self.modules
+        if self._average is not None and stage != sb.Stage.TRAIN:
+            modules = self._average.modules
         estimate = separate(
             mixture,
             None if bool((lengths == 1).all()) else lengths,
-            self.modules.encoder,
-            self.modules.masknet,
-            self.modules.decoder,
+            modules.encoder,
+            modules.masknet,
+            modules.decoder,
         )
         return Separated(estimate, target, image, mixture, lengths)
 
@@ -259,9 +279,9 @@ class SeparationBrain(sb.Brain):
             return losses.mean()
         # NaN stays in: SpeechBrain counts and reports it.
         limit = getattr(self.hparams, "loss_upper_lim", float("inf"))
-        left_out = losses >= limit
+        left_out = losses >= at_epoch(limit, self._epoch)
         if getattr(self.hparams, "threshold_byloss", False):
-            left_out |= losses <= self.hparams.threshold
+            left_out |= losses <= at_epoch(self.hparams.threshold, self._epoch)
         kept = (~left_out).sum().clamp(min=1)
         return losses.masked_fill(left_out, 0.0).sum() / kept
 
@@ -348,6 +368,8 @@ class SeparationBrain(sb.Brain):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update()
         self.optimizer_step += 1
         if self._scheduler is not None:
             after_update(self._scheduler, self.optimizer, self.optimizer_step)
@@ -362,7 +384,13 @@ class SeparationBrain(sb.Brain):
     def on_fit_start(self) -> None:
         """Prepares training, and goes on from the last whole checkpoint."""
         self._set_aside_interrupted()
+        latest = None
+        if self.checkpointer is not None:
+            latest = self.checkpointer.find_checkpoint()
         super().on_fit_start()
+        if self._average is not None and latest is not None:
+            if TRAINING_WEIGHTS not in latest.paramfiles:
+                self._average.restart()
 
     def on_evaluate_start(
         self, max_key: str | None = None, min_key: str | None = None
@@ -446,6 +474,7 @@ class SeparationBrain(sb.Brain):
         self._losses_of_items: list[torch.Tensor] = []
         self._improvements: list[torch.Tensor] = []
         if stage == sb.Stage.TRAIN:
+            self._epoch = 1 if epoch is None else epoch
             if hasattr(self._train_set, "set_epoch"):
                 self._train_set.set_epoch(epoch)
             if hasattr(self.hparams, "seed"):
@@ -569,6 +598,7 @@ class SeparationBrain(sb.Brain):
                 for key in ("seed", "data_folder", "dynamic_mixing")
             },
             **self._task(),
+            **self._averaging(),
             "command": " ".join(sys.argv),
             "device": str(self.device),
             "precision": self.eval_precision,
@@ -585,6 +615,11 @@ class SeparationBrain(sb.Brain):
             for key in ("dataset", "mixture", "target", "version")
             if hasattr(self.hparams, key)
         }
+
+    def _averaging(self) -> dict[str, float]:
+        if self._average is None:
+            return {}
+        return {"ema_decay": self._average.decay}
 
     def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
         # On every rank: log_stats itself writes on the first one alone, and

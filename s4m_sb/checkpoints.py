@@ -4,6 +4,10 @@ SpeechBrain writes a checkpoint file by file. A training that is killed
 meanwhile leaves a folder that looks like its latest checkpoint and cannot be
 loaded, so that it would not start again. And it loads whatever lies in the
 output folder, also the checkpoints of another network.
+
+Its loaders leave to PyTorch how a file is read: since 2.6 without running what
+it holds, unless ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set. The YAML that a
+training was started with is run, being the user's own.
 """
 
 import itertools

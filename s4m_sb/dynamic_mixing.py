@@ -78,6 +78,13 @@ class DynamicMixing(DynamicItemDataset):
     target : str
         ``"anechoic"``: the direct sound of each speaker in the room;
         ``"reverb"``: all that arrives from him. The same without rooms.
+    noise_probability : float
+        How often a mixture has noise, where there is any; 1 for always.
+    room_probability : float
+        How often a mixture is in a room, likewise.
+    filter_range_db : tuple[float, float], optional
+        A random channel of every speaker: gains in dB at 125 Hz and its
+        octaves, e.g. ``[-6, 6]``. The targets have come through it.
 
     Raises
     ------
@@ -123,6 +130,9 @@ class DynamicMixing(DynamicItemDataset):
         snr_range_db: tuple[float, float] = SNR_RANGE_DB,
         rooms: Rooms | None = None,
         target: str = "anechoic",
+        noise_probability: float = 1.0,
+        room_probability: float = 1.0,
+        filter_range_db: tuple[float, float] | None = None,
     ):
         if num_mixtures < 1:
             raise InputError(f"num_mixtures is {num_mixtures}; give at least 1")
@@ -151,6 +161,9 @@ class DynamicMixing(DynamicItemDataset):
             min_utterance_s=min_utterance_s,
             noise=noise_drawer,
             rooms=rooms,
+            noise_probability=noise_probability,
+            room_probability=room_probability,
+            filter_range_db=filter_range_db,
         )
         # Shared, because workers that live on have a copy of everything else.
         self._epoch = torch.ones(1, dtype=torch.int64).share_memory_()

@@ -11,6 +11,7 @@ Above this file: `recipes/*/separation/train.py`. Below it: `brain.py`.
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
@@ -27,8 +28,11 @@ from s4m_sb.brain import SeparationBrain
 from s4m_sb.checkpoints import check_same_run
 from s4m_sb.dynamic_mixing import DynamicMixing
 from s4m_sb.errors import InputError, one_line
+from s4m_sb.export import best_checkpoint
 from s4m_sb.hparams import load_hparams
 from s4m_sb.inference import load_pretrained
+from s4m_sb.model_yaml import MODULES
+from s4m_sb.parameters import load_parameters
 
 Hparams = dict[str, Any]
 
@@ -195,7 +199,7 @@ def run_experiment(
 
     checkpointer = hparams["checkpointer"]
     if hparams.get("pretrained_model") is not None:
-        load_pretrained(hparams["pretrained_model"], hparams["modules"])
+        _load_weights(hparams)
         if run_opts["test_only"]:
             checkpointer = None  # that model is evaluated, no other
 
@@ -224,6 +228,21 @@ def run_experiment(
                 min_key="si-snr",
                 test_loader_kwargs=dict(valid_opts),
             )
+
+
+def _load_weights(hparams: Hparams) -> None:
+    """From a model, or from the best checkpoint of a training."""
+    source, modules = hparams["pretrained_model"], hparams["modules"]
+    if (Path(source) / "save").is_dir():
+        checkpoint = best_checkpoint(source)
+        for name in MODULES:
+            load_parameters(modules[name], checkpoint.path / f"{name}.ckpt")
+    else:
+        load_pretrained(
+            source,
+            modules,
+            trusted=hparams.get("trust_pretrained_model", False),
+        )
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:

@@ -268,14 +268,16 @@ def _check_header(path: Path, header: AudioInfo, sample_rate: int) -> None:
         raise InputError(f"{path}: has no samples")
 
 
-def write_table(table: str | os.PathLike, rows: Sequence[Row]) -> None:
+def write_table(
+    table: str | os.PathLike, rows: Sequence[Mapping[str, str | float]]
+) -> None:
     """Writes a CSV file, whole or not at all.
 
     Arguments
     ---------
     table : str or os.PathLike
         The file.
-    rows : sequence of dict[str, str]
+    rows : sequence of mapping of str to str or float
         At least one; all with the same keys.
     """
     with (

@@ -81,7 +81,8 @@ def plan_rows(
     Raises
     ------
     ValueError
-        If a source is not at recorded speed, for which there is no column.
+        If a source is not at recorded speed or is filtered, for which there
+        are no columns.
     """
     plan = named.plan
     columns = COLUMNS
@@ -101,6 +102,8 @@ def plan_rows(
     for number, source in enumerate(plan.sources):
         if source.speed != 1.0:
             raise ValueError(f"speed {source.speed} has no column")
+        if source.filter_db:
+            raise ValueError(f"filter_db {source.filter_db} has no column")
         said = common | {
             "source": f"s{number + 1}",
             "speaker": source.speaker,

@@ -1,14 +1,15 @@
 """One mixture of several speakers, drawn by a generator.
 
 Drawing decides who speaks, which windows of which files, how fast and how
-loud, over which noise and in which room: a ``MixturePlan``. Everything else
-follows from the plan, so a plan that was written down gives the same samples
-again (``rendering.py``).
+loud, over which noise, in which room and through which channels: a
+``MixturePlan``. Everything else follows from the plan, so a plan that was
+written down gives the same samples again (``rendering.py``).
 
 ``dynamic_mixing.py`` draws for training, ``mix_dataset.py`` for data sets
 on disk; ``corpus.py`` has the speech, ``noise.py`` and ``rooms.py`` the rest.
 """
 
+import dataclasses
 import logging
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from speechbrain.processing.signal_processing import compute_amplitude
 
+from s4m_sb.channel import channel_frequencies, draw_gains
 from s4m_sb.corpus import Corpus, Utterance, resampled_length
 from s4m_sb.errors import InputError
 from s4m_sb.noise import NoiseDrawer
@@ -84,6 +86,14 @@ class MixtureDrawer:
     rooms : Rooms, optional
         Puts every mixture into a room with as many sources as speakers. The
         speech, dry, is the same as without.
+    noise_probability : float
+        How often a mixture has noise, where there is any; 1 for always.
+    room_probability : float
+        How often a mixture is in a room, likewise.
+    filter_range_db : tuple[float, float], optional
+        Send every speaker through a channel, see ``channel.py``, whose gains
+        are drawn from this range in dB, e.g. ``[-6, 6]``. All else is the
+        same as without.
 
     Raises
     ------
@@ -123,6 +133,9 @@ class MixtureDrawer:
         min_utterance_s: float = MIN_UTTERANCE_S,
         noise: NoiseDrawer | None = None,
         rooms: Rooms | None = None,
+        noise_probability: float = 1.0,
+        room_probability: float = 1.0,
+        filter_range_db: tuple[float, float] | None = None,
     ):
         if num_spks < 2 and (num_spks < 1 or noise is rooms is None):
             raise InputError(
@@ -148,6 +161,11 @@ class MixtureDrawer:
             _check_range("level_range_db", level_range_db, -100.0, 100.0)
         if speed_range is not None:
             _check_range("speed_range", speed_range, 0.5, 2.0)
+        _check_probability("noise_probability", noise_probability)
+        _check_probability("room_probability", room_probability)
+        if filter_range_db is not None:
+            _check_range("filter_range_db", filter_range_db, -100.0, 100.0)
+            channel_frequencies(sample_rate)  # there must be some
         self.num_spks = num_spks
         self.sample_rate = sample_rate
         self.num_frames = (
@@ -160,6 +178,9 @@ class MixtureDrawer:
         self.min_utterance_s = min_utterance_s
         self.noise = noise
         self.rooms = rooms
+        self.noise_probability = noise_probability
+        self.room_probability = room_probability
+        self.filter_range_db = filter_range_db
         self.root = corpus.root
         self.speakers = self._eligible(corpus)
         self._weights = _speaker_weights(self.speakers, speaker_weights)
@@ -207,10 +228,21 @@ class MixtureDrawer:
     ) -> Mixture:
         # After the speech, so that it does not depend on what surrounds it.
         noise_plan = noise = room = responses = None
-        if self.noise is not None:
+        if self.noise is not None and _happens(rng, self.noise_probability):
             noise_plan, noise = self.noise.draw(rng, len(signals[0]))
-        if self.rooms is not None:
+        if self.rooms is not None and _happens(rng, self.room_probability):
             room, responses = self.rooms.draw(rng)
+        # Last of all, so that nothing else depends on it.
+        if self.filter_range_db is not None:
+            sources = [
+                dataclasses.replace(
+                    source,
+                    filter_db=draw_gains(
+                        rng, self.filter_range_db, self.sample_rate
+                    ),
+                )
+                for source in sources
+            ]
         plan = MixturePlan(tuple(sources), self.sample_rate, noise_plan, room)
         return mix(plan, signals, noise, responses)
 
@@ -385,6 +417,11 @@ class MixtureDrawer:
         return tuple(pieces)
 
 
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    # What is certain takes no random number.
+    return probability == 1 or bool(rng.random() < probability)
+
+
 def _speaker_weights(
     speakers: list[tuple[Utterance, ...]], rule: str
 ) -> np.ndarray:
@@ -401,6 +438,11 @@ def _speaker_weights(
     else:
         weights = [1.0 for _ in speakers]
     return np.array(weights) / sum(weights)
+
+
+def _check_probability(name: str, given: float) -> None:
+    if not 0 <= given <= 1:
+        raise InputError(f"{name} is {given}; give a number from 0 to 1")
 
 
 def _check_range(

@@ -21,16 +21,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What one speaker says: pieces in a row, their level and speed.
+    """What one speaker says: pieces in a row, their level, speed and channel.
 
-    The level is the mean absolute amplitude in dB before the whole mixture
-    is scaled to its peak, so only the differences within a mixture count.
-    In a room it is the level of the direct sound.
+    ``filter_db`` are the gains of the channel (``channel.py``), which comes
+    before level and room; empty for none. The level is the mean absolute
+    amplitude in dB before the whole mixture is scaled to its peak, so only
+    the differences within a mixture count. In a room it is the level of the
+    direct sound.
     """
 
     pieces: tuple[Piece, ...]
     level_db: float
     speed: float = 1.0
+    filter_db: tuple[float, ...] = ()
 
     @property
     def speaker(self) -> str:

@@ -3,7 +3,8 @@
 A mixture is the sum of its images, the sources as they arrive at the
 microphone, and of the noise. In a room an image is the source convolved with
 a room impulse response, and the source itself is kept as its direct sound,
-delayed as in the image.
+delayed as in the image. The channel that a voice came through is part of the
+source, whoever hears the one hears the other.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from speechbrain.processing.signal_processing import (
 )
 from torchaudio.functional import loudness
 
+from s4m_sb.channel import channel_response
 from s4m_sb.corpus import read_segment
 from s4m_sb.errors import InputError
 from s4m_sb.fft import fft_length
@@ -52,7 +54,7 @@ def render(plan: MixturePlan) -> Mixture:
     Arguments
     ---------
     plan : MixturePlan
-        Files, windows, levels and speeds, noise and room.
+        Files, windows, levels, speeds and channels, noise and room.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def mix(
     Arguments
     ---------
     plan : MixturePlan
-        The levels.
+        The levels and channels.
     signals : list of torch.Tensor
         What each speaker says, ``[T]``.
     noise : torch.Tensor, optional
@@ -112,6 +114,9 @@ def mix(
     for number, (source, signal) in enumerate(
         zip(plan.sources, signals, strict=True)
     ):
+        if source.filter_db:
+            channel = channel_response(source.filter_db, plan.sample_rate)
+            signal = _convolve(signal, channel)
         if responses is None:
             direct.append(rescale(signal, None, source.level_db, scale="dB"))
             continue

@@ -11,6 +11,10 @@ import torchaudio.functional
 FILTER_WIDTH = 6
 ROLLOFF = 0.99
 MAX_TERM = 200
+# torchaudio makes a filter of more than `old` coefficients for each of `new`
+# phases. Above so many of them, those that do not vanish are made as needed.
+MAX_COEFFICIENTS = 1e6
+WEIGHTS_AT_ONCE = 2**20
 
 
 def resample(signal: torch.Tensor, old: int, new: int) -> torch.Tensor:
@@ -30,9 +34,35 @@ def resample(signal: torch.Tensor, old: int, new: int) -> torch.Tensor:
     torch.Tensor
         ``[ceil(T * new / old)]``.
     """
+    common = math.gcd(old, new)
+    old, new = old // common, new // common
+    if old * new > MAX_COEFFICIENTS:
+        return _resample_slowly(signal, old, new)
     return torchaudio.functional.resample(
         signal, old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF
     )
+
+
+def _resample_slowly(signal: torch.Tensor, old: int, new: int) -> torch.Tensor:
+    """What torchaudio gives, in memory that the ratio does not change."""
+    num_frames = -(-len(signal) * new // old)
+    reach = resampling_reach(old, new)
+    padded = torch.nn.functional.pad(signal, (reach, reach + 1))
+    around = torch.arange(-reach, reach + 1, device=signal.device)
+    bandwidth = min(old, new) * ROLLOFF
+    results = []
+    for outputs in torch.arange(num_frames, device=signal.device).split(
+        max(1, WEIGHTS_AT_ONCE // len(around))
+    ):
+        nearest = (outputs * old // new).unsqueeze(1)  # [n, 1]
+        behind = (outputs * old % new).double().unsqueeze(1) / new
+        crossings = bandwidth / old * (around - behind)  # [n, taps]
+        window = (math.pi / 2 * crossings / FILTER_WIDTH).cos().square()
+        weights = crossings.sinc() * window * (bandwidth / old)
+        weights[crossings.abs() > FILTER_WIDTH] = 0
+        samples = padded[nearest + around + reach]
+        results.append((samples * weights.to(signal.dtype)).sum(dim=1))
+    return torch.cat(results)
 
 
 def resample_blocks(

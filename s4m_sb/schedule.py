@@ -1,12 +1,16 @@
-"""SpeechBrain's learning-rate schedulers behind two calls.
+"""What changes while a training goes on: learning rates and thresholds.
 
-The schedulers of `speechbrain.nnet.schedulers` are called in different ways:
-after an update with the optimizer, or after an epoch with its number, its
-loss or both. `after_update` and `after_epoch` tell them apart by the names
-of their arguments, so that a YAML may use any of them.
+SpeechBrain's learning-rate schedulers stand behind two calls. Those of
+`speechbrain.nnet.schedulers` are called in different ways: after an update
+with the optimizer, or after an epoch with its number, its loss or both.
+`after_update` and `after_epoch` tell them apart by the names of their
+arguments, so that a YAML may use any of them. `at_epoch` reads a number of
+the YAML that may be another one from some epoch on.
 """
 
 import inspect
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -108,6 +112,70 @@ def limit_rates(optimizer: torch.optim.Optimizer) -> None:
     """Keeps each parameter group below its ``lr_limit``, where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = min(group["lr"], group.get("lr_limit", float("inf")))
+
+
+def check_epochs(name: str, given: Any) -> None:
+    """Makes sure that a number is known in every epoch.
+
+    Arguments
+    ---------
+    name : str
+        Of the YAML's key.
+    given : float or list of pairs
+        See `at_epoch`.
+
+    Raises
+    ------
+    InputError
+        If it is neither a number nor numbers by epochs, the first of them 1.
+    """
+    steps = given if isinstance(given, (list, tuple)) else [(1, given)]
+    pairs = all(isinstance(s, (list, tuple)) and len(s) == 2 for s in steps)
+    epochs = [step[0] for step in steps] if pairs else []
+    if (
+        epochs[:1] != [1]
+        or not all(isinstance(epoch, int) for epoch in epochs)
+        or sorted(set(epochs)) != epochs
+        or not all(_is_number(number) for _, number in steps)
+    ):
+        raise InputError(
+            f"{name} is {given}; give a number, or pairs of an epoch and the "
+            "number from then on, as [[1, -30], [50, -15]]"
+        )
+
+
+def at_epoch(given: float | Sequence[tuple[int, float]], epoch: int) -> float:
+    """A number that may change from one epoch to another.
+
+    Arguments
+    ---------
+    given : float or sequence of tuple[int, float]
+        A number, or pairs of the epoch from which on it holds and a number.
+    epoch : int
+        From 1 on.
+
+    Returns
+    -------
+    float
+        The number of that epoch.
+
+    Example
+    -------
+    >>> threshold = [(1, -30), (50, -15)]
+    >>> at_epoch(threshold, 49), at_epoch(threshold, 50), at_epoch(-30, 50)
+    (-30, -15, -30)
+    """
+    if not isinstance(given, Sequence):
+        return given
+    return [number for first, number in given if first <= epoch][-1]
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and not math.isnan(value)
+    )
 
 
 def _argument_names(scheduler: Any) -> list[str]:

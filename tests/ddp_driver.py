@@ -47,7 +47,7 @@ def state(modules):
 
 
 def train_brain(folder, threshold, num_items, loader, run_opts):
-    """Trains for two epochs by SGD; gives initial and last parameters."""
+    """Trains two epochs by SGD; gives first, last and averaged weights."""
     from test_brain import make_brain, make_dataset, make_items, s4m
 
     torch.manual_seed(5)
@@ -60,6 +60,7 @@ def train_brain(folder, threshold, num_items, loader, run_opts):
         clip_grad_norm=-1,
         threshold_byloss=True,
         threshold=threshold,
+        ema_decay=0.9,
         run_opts=run_opts,
     )
     brain.checkpointer = None
@@ -68,7 +69,7 @@ def train_brain(folder, threshold, num_items, loader, run_opts):
         make_dataset(make_items([400] * num_items)),
         train_loader_kwargs=loader,
     )
-    return before, state(modules)
+    return before, state(modules), state(brain._average.modules)
 
 
 def main(arguments):

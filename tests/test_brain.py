@@ -310,6 +310,32 @@ def test_thresholds_do_not_count_outside_of_training(tmp_path):
     assert brain.compute_objectives(separated, batch, TRAIN).item() == 0
 
 
+def test_thresholds_may_change_over_the_epochs(tmp_path):
+    # A first epoch for all, a second one for none, a third one for all.
+    brain = make_brain(
+        tmp_path,
+        N_epochs=3,
+        threshold_byloss=True,
+        threshold=[[1, -1000], [2, 1000], [3, -1000]],
+    )
+    moved = []
+    step = brain.optimizers_step
+
+    def compare_and_step():
+        gradients_there = gradients(brain).values()
+        moved.append(any(bool(g.any()) for g in gradients_there))
+        step()
+
+    brain.optimizers_step = compare_and_step
+    data = make_dataset(make_items([400] * 2))
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    assert moved == [True, True, False, False, True, True]
+    with pytest.raises(
+        InputError, match=r"loss_upper_lim is \[\[2, 10\]\]; give"
+    ):
+        make_brain(tmp_path, loss_upper_lim=[[2, 10]])
+
+
 def test_a_masked_batch_leaves_the_parameters(tmp_path):
     brain = make_brain(
         tmp_path,

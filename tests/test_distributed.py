@@ -150,7 +150,9 @@ def test_the_first_rank_evaluates_alone(ranks, name):
 
 def test_gradients_are_averaged(ranks, tmp_path):
     """Two ranks with one item each are one process with two."""
-    (before, first), (_, second) = (p["averaged"] for p in load(ranks, "brain"))
+    (before, *first), (_, *second) = (
+        p["averaged"] for p in load(ranks, "brain")
+    )
     halves = [
         DistributedSampler(range(NUM_ITEMS), num_replicas=2, rank=rank)
         for rank in (0, 1)
@@ -168,18 +170,25 @@ def test_gradients_are_averaged(ranks, tmp_path):
             return NUM_ITEMS // 2
 
     loader = {"batch_sampler": Pairs()}
-    same, alone = train_brain(tmp_path, -1000, NUM_ITEMS, loader, {})
-    for key, value in alone.items():
-        assert torch.equal(before[key], same[key]), key
-        assert torch.equal(first[key], second[key]), key
-        # float32: four updates with gradients summed in another order
-        torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5)
-    moved = (before["encoder.weight"] - first["encoder.weight"]).abs().max()
-    assert moved > 0.01
+    same, *alone = train_brain(tmp_path, -1000, NUM_ITEMS, loader, {})
+    assert all(torch.equal(before[key], same[key]) for key in before)
+    # The weights, and their average over the updates.
+    for here, there, value in zip(first, second, alone, strict=True):
+        for key in before:
+            assert torch.equal(here[key], there[key]), key
+            # float32: four updates with gradients summed in another order
+            torch.testing.assert_close(here[key], value[key], rtol=0, atol=1e-5)
+        moved = (before["encoder.weight"] - here["encoder.weight"]).abs().max()
+        assert moved > 0.01
+    assert not torch.equal(
+        first[0]["encoder.weight"], first[1]["encoder.weight"]
+    )
 
 
 def test_a_rank_without_a_loss_neither_stops_nor_parts(ranks):
-    (before, first), (_, second) = (p["masked"] for p in load(ranks, "brain"))
+    (before, first, _), (_, second, _) = (
+        p["masked"] for p in load(ranks, "brain")
+    )
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
     assert not torch.equal(before["encoder.weight"], first["encoder.weight"])

@@ -96,8 +96,13 @@ def test_random_state_of_the_process_means_nothing(make):
     assert (np.random.get_state()[1] == before[1]).all()
 
 
-def test_any_number_of_workers_gives_the_same_batches(make):
-    mixtures = make()
+def test_any_number_of_workers_gives_the_same_batches(make, noise_folder):
+    mixtures = make(
+        noise=noise_folder,
+        noise_probability=0.5,
+        speed_range=[0.9, 1.1],
+        filter_range_db=[-6, 6],
+    )
     brain = sb.Brain(run_opts={"device": "cpu"})
     epochs = {}
     for num_workers in (0, 1, 2):
@@ -205,6 +210,13 @@ def test_mini_speech_fills_four_seconds(mini_speech):
         ({"num_spks": 7}, "holds 6 speakers; a mixture of 7 speakers"),
         ({"split": "dev"}, "dev: no such folder of speech"),
         ({"speed_range": [0.1, 1]}, r"speed_range is \[0.1, 1\]"),
+        ({"filter_range_db": [6, -6]}, r"filter_range_db is \[6, -6\]"),
+        (
+            {"filter_range_db": [-6, 6], "sample_rate": 100},
+            "sample_rate is 100; a channel",
+        ),
+        ({"noise_probability": 1.5}, "noise_probability is 1.5; give a number"),
+        ({"room_probability": -1}, "room_probability is -1; give a number"),
     ],
 )
 def test_bad_values_are_refused(make, keys, message):
@@ -261,6 +273,31 @@ def test_targets_in_rooms(make, noise_folder, target):
         assert torch.equal(given, drawn.sources)
         images = torch.stack([item["s1_image_sig"], item["s2_image_sig"]], 1)
         assert torch.equal(images, drawn.images)
+
+
+@pytest.mark.parametrize("target", ["anechoic", "reverb"])
+def test_one_network_can_learn_quiet_and_noise(make, noise_folder, target):
+    mixtures = make(
+        num_mixtures=16,
+        noise=noise_folder,
+        rooms=SmallRooms(2, RATE),
+        target=target,
+        noise_probability=0.5,
+        room_probability=0.5,
+        filter_range_db=[-6, 6],
+    )
+    kinds = set()
+    for index in range(16):
+        item, drawn = mixtures[index], mixtures.draw(index)
+        assert list(item) == list(mixtures[0])
+        quiet, dry = drawn.noise is None, drawn.plan.room is None
+        kinds.add((quiet, dry))
+        given = torch.stack([item["s1_sig"], item["s2_sig"]], dim=1)
+        if dry:
+            assert torch.equal(given, drawn.images)
+        if quiet and (dry or target == "reverb"):
+            assert torch.equal(item["mix_sig"], given[:, 0] + given[:, 1])
+    assert len(kinds) == 4
 
 
 def test_an_unknown_target_is_refused(make):

@@ -176,6 +176,14 @@ def test_a_speed_is_not_lost_silently(tmp_path, plans):
         plan_rows(NamedPlan("tr", "first", plan), tmp_path)
 
 
+def test_a_channel_is_not_lost_silently(tmp_path, plans):
+    sources = plans[0].plan.sources
+    filtered = SourcePlan(sources[0].pieces, -20.0, filter_db=(3.0,) * 6)
+    plan = MixturePlan((filtered, sources[1]), 8000)
+    with pytest.raises(ValueError, match="filter_db .* has no column"):
+        plan_rows(NamedPlan("tr", "first", plan), tmp_path)
+
+
 def change(column, value, line=2):
     def change_rows(rows):
         rows[line - 2][column] = value

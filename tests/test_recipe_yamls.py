@@ -53,8 +53,9 @@ def keys_of(text):
 def build(path, **overrides):
     """What a YAML describes."""
     text = path.read_text(encoding="utf-8")
-    if "base_folder_dm: !PLACEHOLDER" in text:
-        overrides["base_folder_dm"] = "/data"
+    for key in ("base_folder_dm", "noise_folder_dm"):
+        if f"{key}: !PLACEHOLDER" in text:
+            overrides[key] = "/data"
     return load_hyperpyyaml(text, OVERRIDES | overrides)
 
 
@@ -111,6 +112,7 @@ def test_all_yamls_are_tested():
     assert sorted(YAMLS) == [
         "WHAMandWHAMR/s4m-wham-tiny.yaml",
         "WHAMandWHAMR/s4m-wham.yaml",
+        "WHAMandWHAMR/s4m-whamr-cpu.yaml",
         "WHAMandWHAMR/s4m-whamr-tiny.yaml",
         "WHAMandWHAMR/s4m-whamr.yaml",
         "WSJ0Mix/s4m-cpu.yaml",
@@ -148,14 +150,14 @@ def test_the_two_sizes_differ_where_they_say(recipe, tiny, full):
     ]
 
 
-WHAM_YAMLS = ("wham", "wham-tiny", "whamr", "whamr-tiny")
+WHAM_YAMLS = ("wham", "wham-tiny", "whamr", "whamr-tiny", "whamr-cpu")
 
 
 @pytest.mark.parametrize("name", WHAM_YAMLS)
 def test_the_recipes_differ_by_data_alone(name):
     ours = build(YAMLS[f"WHAMandWHAMR/s4m-{name}.yaml"])
-    other = "s4m-tiny.yaml" if name.endswith("tiny") else "s4m.yaml"
-    theirs = build(YAMLS[f"WSJ0Mix/{other}"])
+    size = "".join(re.findall("-tiny|-cpu", name))
+    theirs = build(YAMLS[f"WSJ0Mix/s4m{size}.yaml"])
     data = {"dataset", "mixture", "target", "noise_folder_dm"}
     if "whamr" in name:
         data |= {"reverb_params", "rooms_folder", "num_rooms", "rooms_seed"}
@@ -173,7 +175,32 @@ def test_the_recipes_differ_by_data_alone(name):
             assert torch.equal(value, there[parameter]), parameter
 
 
-@pytest.mark.parametrize("name", WHAM_YAMLS)
+def test_the_small_network_learns_noise_and_rooms_besides():
+    quiet, noisy = (
+        build(YAMLS[name])["dynamic_mixing_opts"]
+        for name in ("WSJ0Mix/s4m-cpu.yaml", "WHAMandWHAMR/s4m-whamr-cpu.yaml")
+    )
+    assert set(noisy) - set(quiet) == {
+        "noise_split",
+        "snr_range_db",
+        "noise_probability",
+        "room_probability",
+    }
+    assert {key: noisy[key] for key in quiet} == quiet
+
+
+def test_a_small_one_turns_to_16_khz_too():
+    path = YAMLS["WHAMandWHAMR/s4m-whamr-cpu.yaml"]
+    hparams = build(path, sample_rate=16000)
+    assert (hparams["Encoder"].kernel_size, hparams["Encoder"].stride) == (
+        64,
+        32,
+    )
+    assert hparams["training_signal_len"] == 3 * 16000
+    assert (hparams["min_shift"], hparams["max_shift"]) == (-16000, 16000)
+
+
+@pytest.mark.parametrize("name", WHAM_YAMLS[:-1])
 def test_one_override_turns_to_16_khz(name):
     hparams = build(YAMLS[f"WHAMandWHAMR/s4m-{name}.yaml"], sample_rate=16000)
     encoder = hparams["Encoder"]

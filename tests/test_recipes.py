@@ -175,15 +175,16 @@ def test_the_exported_model_separates_like_the_trained_one(
     assert float(values.mean()) == pytest.approx(float(row["si-snr"]), abs=2e-3)
 
     # Evaluated as it is, it gives the results of the training.
-    options = TINY | {
-        "data_folder": str(data_folder),
-        "pretrained_model": str(tmp_path / "model"),
-    }
-    again = (WSJ0MIX, "s4m-tiny.yaml", tmp_path / "again")
-    finish(start(*again, "--test_only", **options))
-    assert read_results(tmp_path / "again") == read_results(folder)
-    tables = sorted((tmp_path / "again/save").glob("*.csv"))
-    assert [table.name for table in tables] == ["wsj_tt.csv"]
+    for name, model in (("again", tmp_path / "model"), ("same", folder)):
+        options = TINY | {
+            "data_folder": str(data_folder),
+            "pretrained_model": str(model),
+        }
+        again = (WSJ0MIX, "s4m-tiny.yaml", tmp_path / name)
+        finish(start(*again, "--test_only", **options))
+        assert read_results(tmp_path / name) == read_results(folder)
+        tables = sorted((tmp_path / name / "save").glob("*.csv"))
+        assert [table.name for table in tables] == ["wsj_tt.csv"]
 
 
 # --------------------------------------- dynamic mixing, three speakers, mini

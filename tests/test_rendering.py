@@ -11,6 +11,7 @@ import torch
 from small_rooms import SmallRooms
 from torchaudio.functional import loudness
 
+from s4m_sb.channel import channel_response
 from s4m_sb.corpus import read_corpus
 from s4m_sb.errors import InputError
 from s4m_sb.mixtures import MixtureDrawer
@@ -33,7 +34,9 @@ def make(speech_folder, tmp_path_factory):
         soundfile.write(folder / f"{number}.wav", noise, RATE)
     corpus = read_corpus(folder, speaker_from="file", kind="noise")
 
-    def make_drawer(noise=False, rooms=False, num_spks=2, segment_s=0.6):
+    def make_drawer(
+        noise=False, rooms=False, num_spks=2, segment_s=0.6, **options
+    ):
         return MixtureDrawer(
             read_corpus(speech_folder, "train"),
             num_spks,
@@ -42,6 +45,7 @@ def make(speech_folder, tmp_path_factory):
             join_short=True,
             noise=NoiseDrawer(corpus, RATE) if noise else None,
             rooms=SmallRooms(num_spks, RATE) if rooms else None,
+            **options,
         )
 
     return make_drawer
@@ -53,8 +57,12 @@ def draws(drawer, count=6):
 
 @pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
 @pytest.mark.parametrize("num_spks", [2, 3])
-def test_a_mixture_is_the_sum_of_its_parts(make, noise, rooms, num_spks):
-    for drawn in draws(make(noise, rooms, num_spks)):
+@pytest.mark.parametrize("filter_range_db", [None, (-6, 6)])
+def test_a_mixture_is_the_sum_of_its_parts(
+    make, noise, rooms, num_spks, filter_range_db
+):
+    drawer = make(noise, rooms, num_spks, filter_range_db=filter_range_db)
+    for drawn in draws(drawer):
         total = drawn.images[:, 0]
         for image in drawn.images.unbind(1)[1:]:
             total = total + image
@@ -65,8 +73,12 @@ def test_a_mixture_is_the_sum_of_its_parts(make, noise, rooms, num_spks):
 
 
 @pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
-def test_a_plan_makes_the_same_samples_again(make, noise, rooms):
-    for drawn in draws(make(noise, rooms), 3):
+@pytest.mark.parametrize("filter_range_db", [None, (-6, 6)])
+def test_a_plan_makes_the_same_samples_again(
+    make, noise, rooms, filter_range_db
+):
+    drawer = make(noise, rooms, filter_range_db=filter_range_db)
+    for drawn in draws(drawer, 3):
         plan = pickle.loads(pickle.dumps(drawn.plan))
         torch.set_num_threads(2)
         try:
@@ -95,6 +107,60 @@ def test_the_speech_does_not_depend_on_what_surrounds_it(make, noise, rooms):
                 rtol=0,
                 atol=1e-6,  # float32, two orders of scaling
             )
+
+
+@pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
+def test_nothing_but_the_channel_depends_on_the_channel(make, noise, rooms):
+    for plain, drawn in zip(
+        draws(make(noise, rooms)),
+        draws(make(noise, rooms, filter_range_db=(-6, 6))),
+        strict=True,
+    ):
+        assert all(len(source.filter_db) == 6 for source in drawn.plan.sources)
+        sources = tuple(
+            dataclasses.replace(source, filter_db=())
+            for source in drawn.plan.sources
+        )
+        assert dataclasses.replace(drawn.plan, sources=sources) == plain.plan
+        assert torch.equal(
+            render(dataclasses.replace(drawn.plan, sources=sources)).mixture,
+            plain.mixture,
+        )
+
+
+@pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
+def test_some_mixtures_are_quiet_and_some_dry(make, noise, rooms):
+    def count(probability):
+        drawer = make(
+            noise,
+            rooms,
+            segment_s=0.05,
+            noise_probability=probability,
+            room_probability=probability,
+        )
+        drawn = draws(drawer, 40)
+        for one in drawn:
+            assert (one.noise is None) == (one.plan.noise is None)
+            dry = torch.equal(one.images, one.sources)
+            assert dry == (one.plan.room is None)
+        return (
+            sum(one.noise is not None for one in drawn),
+            sum(one.plan.room is not None for one in drawn),
+        )
+
+    assert count(1) == (40 * noise, 40 * rooms)
+    assert count(0) == (0, 0)
+    # Half of 40, to three deviations of 3.2
+    for number, there in zip(count(0.5), (noise, rooms), strict=True):
+        assert number == (pytest.approx(20, abs=10) if there else 0)
+
+
+def test_what_happens_by_chance_leaves_the_speech(make):
+    chances = {"noise_probability": 0.5, "room_probability": 0.5}
+    for plain, drawn in zip(
+        draws(make()), draws(make(True, True, **chances)), strict=True
+    ):
+        assert drawn.plan.sources == plain.plan.sources
 
 
 @pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
@@ -146,8 +212,10 @@ def test_short_noise_has_a_level_too(make):
         assert snr_db == pytest.approx(drawn.plan.noise.snr_db, abs=8)
 
 
-def test_the_direct_sound_has_the_planned_level(make):
-    for drawn in draws(make(True, True, num_spks=3)):
+@pytest.mark.parametrize("filter_range_db", [None, (-12, 12)])
+def test_the_direct_sound_has_the_planned_level(make, filter_range_db):
+    drawer = make(True, True, num_spks=3, filter_range_db=filter_range_db)
+    for drawn in draws(drawer):
         levels = [
             20 * float(source.abs().mean().log10())
             for source in drawn.sources.unbind(1)
@@ -182,6 +250,63 @@ def test_a_room_convolves_each_source_with_its_response(make):
                 rtol=0,
                 atol=2e-6,  # float32 FFT of sums below 1
             )
+
+
+@pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
+def test_a_target_has_come_through_the_channel_drawn(make, noise, rooms):
+    plain = draws(make(noise, rooms))
+    filtered = draws(make(noise, rooms, filter_range_db=(-9, 9)))
+    for before, after in zip(plain, filtered, strict=True):
+        T = len(before.mixture)
+        for number, source in enumerate(after.plan.sources):
+            response = channel_response(source.filter_db, RATE).double().numpy()
+            gains = []
+            for dry, made in (
+                (before.sources, after.sources),
+                (before.images, after.images),
+            ):
+                # Channel and room may change places, at the cut end alone.
+                heard = np.convolve(dry[:, number].double().numpy(), response)
+                heard = torch.from_numpy(heard[:T])
+                made = made[:, number].double()
+                gains.append(float(made.norm() / heard.norm()))
+                torch.testing.assert_close(
+                    made,
+                    gains[-1] * heard,
+                    rtol=0,
+                    atol=1e-5,  # float32 FFT of sums below 1
+                )
+            assert gains[0] == pytest.approx(gains[1], rel=1e-5)  # float32
+
+
+def test_a_click_shows_the_gains_drawn(tmp_path):
+    # What comes out of a channel for a click is its response.
+    for name, at in (("a", 100), ("b", 300)):
+        click = np.zeros(4000)
+        click[at] = 0.5
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "click.wav", click, RATE)
+    drawer = MixtureDrawer(
+        read_corpus(tmp_path), 2, RATE, silence_db=-200, filter_range_db=(-6, 6)
+    )
+    (drawn,) = draws(drawer, 1)
+    for plan, target in zip(
+        drawn.plan.sources, drawn.sources.unbind(1), strict=True
+    ):
+        at = {"a": 100, "b": 300}[plan.speaker]
+        assert target[:at].abs().max() < 1e-6  # float32 FFT: no echo before it
+        spectrum = torch.fft.rfft(target[at : at + 2048].double())
+        octaves = [32, 64, 128, 256, 512, 1024]  # 125 Hz to 4 kHz
+        measured_db = 20 * spectrum.abs().log10()[octaves]
+        measured_db = measured_db - measured_db[0]
+        expected_db = torch.tensor(plan.filter_db) - plan.filter_db[0]
+        torch.testing.assert_close(
+            measured_db.float(),
+            expected_db,
+            rtol=0,
+            atol=1e-4,  # dB, float32 FFT
+        )
+    assert drawn.plan.sources[0].filter_db != drawn.plan.sources[1].filter_db
 
 
 def test_parts_of_unequal_length_or_silent_are_refused(make, tmp_path):

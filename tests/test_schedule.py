@@ -10,6 +10,8 @@ from s4m_sb.errors import InputError
 from s4m_sb.schedule import (
     after_epoch,
     after_update,
+    at_epoch,
+    check_epochs,
     check_scheduler,
     limit_rates,
 )
@@ -162,3 +164,24 @@ def test_newbob_halves_when_a_loss_below_zero_rises(losses, halved):
     for epoch, loss in enumerate(losses, start=1):
         after_epoch(scheduler, optimizer, epoch, loss)
     assert optimizer.param_groups[0]["lr"] == LR * 0.5**halved
+
+
+def test_a_number_may_change_with_the_epochs():
+    steps = [[1, -30], [5, -20], [9, -12.5]]
+    assert [at_epoch(steps, epoch) for epoch in range(1, 11)] == (
+        [-30] * 4 + [-20] * 4 + [-12.5] * 2
+    )
+    assert [at_epoch(-30, epoch) for epoch in (1, 99)] == [-30, -30]
+    for given in (steps, -30, 99.5, [(1, 0)]):
+        check_epochs("threshold", given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "-30", True, float("nan"), [], [-30, -20], [[1, -30, 5]]]
+    + [[[2, -30]], [[1, "low"]], [[1, -30], [2.5, -20]], [[1, -30], [1, 0]]]
+    + [[[1, -30], [9, -20], [5, -10]], {1: -30}],
+)
+def test_numbers_that_are_unknown_in_an_epoch_are_refused(given):
+    with pytest.raises(InputError, match="threshold is .*; give a number, or"):
+        check_epochs("threshold", given)
