@@ -22,6 +22,7 @@ from s4m_sb.errors import InputError, one_line
 from s4m_sb.model_card import model_card
 from s4m_sb.model_yaml import MODULES, NUMBERS, model_yaml
 from s4m_sb.parameters import load_parameters
+from s4m_sb.safe_yaml import check_part, load_checked
 
 SCORE = "si-snr"  # SpeechBrain's key: the validation loss, lower is better
 FILES = {"hyperparams.yaml", "README.md", *(f"{m}.ckpt" for m in MODULES)}
@@ -36,6 +37,7 @@ def export_model(
     license: str | None = None,
     command: str | None = None,
     force: bool = False,
+    trusted: bool = False,
 ) -> Path:
     """Makes a model folder out of the best checkpoint of a training run.
 
@@ -61,6 +63,10 @@ def export_model(
         How it was trained, for the card.
     force : bool
         Replace ``out_dir`` if it is a model folder.
+    trusted : bool
+        Run whatever the run's YAML names as its network, such as one of one's
+        own; `S4MSeparation` will have to trust the model, too. Otherwise the
+        run may come from anybody.
 
     Returns
     -------
@@ -70,22 +76,27 @@ def export_model(
     Raises
     ------
     InputError
-        If ``results_dir`` is no finished run, ``out_dir`` is in the way, or
-        the parameters do not fit the network.
+        If ``results_dir`` is no finished run, ``out_dir`` is in the way, the
+        parameters do not fit the network, or the run is not trusted and names
+        something else as its network than `allowed.py` has.
     """
     results_dir, out_dir = Path(results_dir), Path(out_dir)
     _check_free(out_dir, force)
     hyperparams = results_dir / "hyperparams.yaml"
     if not hyperparams.is_file():
         raise InputError(f"{hyperparams}: no such file; is this a run?")
-    text = model_yaml(hyperparams.read_text(encoding="utf-8"), hyperparams)
-    model = _load(text, hyperparams)
+    training = hyperparams.read_text(encoding="utf-8")
+    text = model_yaml(training, hyperparams, trusted)
+    model = _load(text, training, hyperparams, trusted)
     checkpoint = best_checkpoint(results_dir)
     if card is None:
         facts = {"Data": data, "Command": command, "License": license}
         markdown = model_card(
             name or out_dir.resolve().name,
-            {key: model[key] for key in NUMBERS},
+            {
+                **{key: model[key] for key in NUMBERS},
+                "num_parameters": _num_parameters(model["modules"]),
+            },
             _results(results_dir, checkpoint),
             {key: value for key, value in facts.items() if value},
         )
@@ -166,12 +177,25 @@ def _move_into_place(built: Path, out_dir: Path, old: Path) -> None:
         raise
 
 
-def _load(text: str, name: str | os.PathLike) -> dict:
+def _load(
+    text: str, training: str, name: str | os.PathLike, trusted: bool
+) -> dict:
     try:
-        return load_hyperpyyaml(text)
+        if trusted:
+            return load_hyperpyyaml(text)
+        check_part(text, training)
+        return load_checked(text)
     except Exception as error:  # it runs what the YAML names
         reason = one_line(error)
         raise InputError(f"{name}: {reason}") from error
+
+
+def _num_parameters(modules: dict) -> int:
+    return sum(
+        parameter.numel()
+        for name in MODULES
+        for parameter in modules[name].parameters()
+    )
 
 
 def _copy_parameters(

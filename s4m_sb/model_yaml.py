@@ -8,13 +8,16 @@ import yaml
 from hyperpyyaml import resolve_references
 
 from s4m_sb.errors import InputError, one_line
+from s4m_sb.safe_yaml import resolve_checked
 
 MODULES = ("encoder", "masknet", "decoder")
 NUMBERS = ("sample_rate", "num_spks")
 HEADER = "# A trained model, for S4MSeparation.from_hparams\n"
 
 
-def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
+def model_yaml(
+    text: str, name: str | os.PathLike = "YAML", trusted: bool = False
+) -> str:
     """Keeps of a training YAML what the trained network needs.
 
     Arguments
@@ -24,6 +27,8 @@ def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
         SpeechBrain saved it, with references resolved.
     name : str or os.PathLike
         Its name in error messages.
+    trusted : bool
+        Open and call what ``!include:`` and ``!applyref:`` name.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
     Raises
     ------
     InputError
-        If a needed key is missing.
+        If a needed key is missing, or it is not trusted and has one of those.
 
     Example
     -------
@@ -79,7 +84,11 @@ def model_yaml(text: str, name: str | os.PathLike = "YAML") -> str:
     <BLANKLINE>
     """
     try:
-        root = yaml.compose(resolve_references(io.StringIO(text)))
+        if trusted:
+            text = resolve_references(io.StringIO(text)).getvalue()
+        else:
+            text = resolve_checked(text)
+        root = yaml.compose(text)
     except Exception as error:  # two YAML libraries and HyperPyYAML's own
         reason = one_line(error)
         raise InputError(f"{name}: {reason}") from error

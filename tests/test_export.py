@@ -15,6 +15,7 @@ from s4m_sb.errors import InputError
 from s4m_sb.export import best_checkpoint, export_model
 from s4m_sb.inference import S4MSeparation
 from s4m_sb.model_yaml import model_yaml
+from s4m_sb.shipped_models import describe_model
 
 
 def parameters(model):
@@ -239,6 +240,11 @@ def test_the_card_says_what_is_known(tmp_path):
     card = (out_dir / "README.md").read_text()
     front, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert load_hyperpyyaml(front)["license"] == "apache-2.0"
+    model = describe_model(out_dir)
+    assert (model.sample_rate, model.num_spks) == (8000, 2)
+    assert (model.si_snr_i_db, model.license) == (9.514, "apache-2.0")
+    network = S4MSeparation.from_hparams(out_dir).mods
+    assert model.num_parameters == sum(p.numel() for p in network.parameters())
     for line in (
         "# my-model",
         "Separates 2 voices at 8000 Hz.",
