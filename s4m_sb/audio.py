@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 import torch
-from torchaudio.functional import resample
 
 from s4m_sb.atomic import replacing
 from s4m_sb.errors import InputError
+from s4m_sb.resampling import resample
 
 OGG_PAGE_S = 4  # longer than any encoder's page
 
@@ -26,6 +26,7 @@ class AudioInfo:
     num_frames: int
     sample_rate: int
     num_channels: int
+    format: str  # as libsndfile calls it: WAV, MP3, ...
 
 
 def audio_info(path: str | os.PathLike) -> AudioInfo:
@@ -39,19 +40,20 @@ def audio_info(path: str | os.PathLike) -> AudioInfo:
     Returns
     -------
     AudioInfo
-        Samples a channel, sample rate in Hz, channels.
+        Samples a channel, sample rate in Hz, channels, format. The header
+        of an MP3 file that was cut off promises more samples than it has.
 
     Raises
     ------
     InputError
-        If the file is missing, empty or not audio.
+        If the file is missing, forbidden, empty or not audio.
     """
     _check_file(path)
     try:
-        info = soundfile.info(os.fspath(path))
+        info = soundfile.info(file_name(path))
     except soundfile.LibsndfileError as error:
         raise InputError(_not_audio(path, error)) from error
-    return AudioInfo(info.frames, info.samplerate, info.channels)
+    return AudioInfo(info.frames, info.samplerate, info.channels, info.format)
 
 
 def read_audio(
@@ -91,13 +93,14 @@ def read_audio(
     """
     _check_file(path)
     try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
+        with soundfile.SoundFile(file_name(path)) as file:
             file_rate = file.samplerate
             samples = _read_window(file, start, num_frames)  # [T, C]
     except soundfile.LibsndfileError as error:
         raise InputError(_not_audio(path, error)) from error
     if len(samples) == 0:
-        raise InputError(f"{path}: has no samples to read from {start} on")
+        where = f" to read from {start} on" if start else ""
+        raise InputError(f"{path}: has no samples{where}")
     signal = torch.from_numpy(samples).mean(dim=1)
     if not torch.isfinite(signal).all():
         raise InputError(f"{path}: holds NaN or infinite samples")
@@ -142,6 +145,22 @@ def write_audio(
         temporary.write_bytes(file.getbuffer())
 
 
+def file_name(path: str | os.PathLike) -> str | bytes:
+    """The name of a file as soundfile takes it.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+
+    Returns
+    -------
+    str or bytes
+        Bytes where names may hold some that are no text.
+    """
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+
+
 def _read_window(
     file: soundfile.SoundFile, start: int, num_frames: int
 ) -> np.ndarray:
@@ -173,12 +192,22 @@ def _check_file(path: str | os.PathLike) -> None:
         raise InputError(f"{path}: no such file")
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder, not an audio file")
+    if not os.path.isfile(path):
+        raise InputError(
+            f"{path}: is a pipe or a device, not a file; send it to stdin: "
+            "... | s4m separate -"
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: permission denied")
     if os.path.getsize(path) == 0:
         raise InputError(f"{path}: is empty")
 
 
-def _not_audio(path: str | os.PathLike, error: Exception) -> str:
+def _not_audio(
+    path: str | os.PathLike, error: soundfile.LibsndfileError
+) -> str:
+    reason = error.error_string.strip().rstrip(".").lower()
     return (
-        f"{path}: cannot be read as audio ({str(error).splitlines()[0]}); "
-        "give a WAV, FLAC, Ogg or MP3 file"
+        f"{path}: cannot be read as audio ({reason}); give a WAV, FLAC, Ogg "
+        "or MP3 file"
     )

@@ -4,20 +4,19 @@ What `audio.py` does for whole files.
 """
 
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import torch
 
-from s4m_sb.audio import audio_info
+from s4m_sb.audio import audio_info, file_name
 from s4m_sb.errors import InputError
 from s4m_sb.resampling import resample_blocks
+from s4m_sb.wav_header import SAMPLE_BYTES, wav_header
 
 BLOCK_FRAMES = 2**17
-SAMPLE_BYTES = 4
-LARGEST_RIFF = 2**32 - 1
 
 
 def stream_audio(
@@ -64,7 +63,7 @@ def stream_audio(
 def _read_blocks(path: str | os.PathLike) -> Iterator[torch.Tensor]:
     num_read = 0
     try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
+        with soundfile.SoundFile(file_name(path)) as file:
             while True:
                 samples = file.read(
                     BLOCK_FRAMES, dtype="float32", always_2d=True
@@ -79,7 +78,7 @@ def _read_blocks(path: str | os.PathLike) -> Iterator[torch.Tensor]:
     except soundfile.LibsndfileError as error:
         raise InputError(
             f"{path}: cannot be read as audio from sample {num_read} on "
-            f"({str(error).splitlines()[0]})"
+            f"({error.error_string.strip()})"
         ) from error
     if num_read == 0:
         raise InputError(f"{path}: has no samples")
@@ -162,47 +161,44 @@ class WavWriter:
             self._file.write(_to_bytes(function(samples)))
 
     def _header(self) -> bytes:
-        """Of the same length for any number of samples."""
-        data_bytes = SAMPLE_BYTES * self.num_frames
-        chunks = [
-            _chunk(b"JUNK", bytes(28)),  # room for the sizes of RF64
-            # float samples, one channel
-            _chunk(
-                b"fmt ",
-                struct.pack(
-                    "<HHIIHH",
-                    3,
-                    1,
-                    self.sample_rate,
-                    SAMPLE_BYTES * self.sample_rate,
-                    SAMPLE_BYTES,
-                    8 * SAMPLE_BYTES,
-                ),
-            ),
-            _chunk(b"fact", struct.pack("<I", self.num_frames & LARGEST_RIFF)),
-        ]
-        num_bytes = sum(map(len, chunks)) + 12 + data_bytes
-        form, data_size = b"RIFF", data_bytes
-        if num_bytes > LARGEST_RIFF:
-            sizes = struct.pack(
-                "<QQQI", num_bytes, data_bytes, self.num_frames, 0
-            )
-            chunks[0] = _chunk(b"ds64", sizes)
-            form, data_size, num_bytes = b"RF64", LARGEST_RIFF, LARGEST_RIFF
-        return b"".join(
-            [
-                form,
-                struct.pack("<I", num_bytes),
-                b"WAVE",
-                *chunks,
-                b"data",
-                struct.pack("<I", data_size),
-            ]
-        )
+        return wav_header(self.num_frames, self.sample_rate)
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return name + struct.pack("<I", len(content)) + content
+def write_channels(
+    stream: BinaryIO, paths: Sequence[str | os.PathLike]
+) -> None:
+    """Writes files as the channels of one 32-bit float WAV file.
+
+    The stream need not be seekable: it may be a pipe.
+
+    Arguments
+    ---------
+    stream : BinaryIO
+        Where to write.
+    paths : sequence of str or os.PathLike
+        Files of one channel, of equal length and sample rate.
+
+    Raises
+    ------
+    OSError
+        If the stream cannot be written, as when its reader has gone.
+
+    Example
+    -------
+    >>> import io
+    >>> path = getfixture("tmp_path") / "voice.wav"
+    >>> with WavWriter(path, 8000) as writer:
+    ...     writer.write(torch.tensor([0.25, 0.5]))
+    >>> stream = io.BytesIO()
+    >>> write_channels(stream, [path, path])
+    >>> soundfile.read(io.BytesIO(stream.getvalue()))[0].tolist()
+    [[0.25, 0.25], [0.5, 0.5]]
+    """
+    info = audio_info(paths[0])
+    stream.write(wav_header(info.num_frames, info.sample_rate, len(paths)))
+    for blocks in zip(*map(stream_audio, paths), strict=True):
+        stream.write(_to_bytes(torch.stack(blocks, dim=1)))  # [n, C]
+    stream.flush()
 
 
 def _to_bytes(samples: torch.Tensor) -> bytes:

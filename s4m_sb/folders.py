@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
@@ -20,6 +21,11 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     Path
         The files, in no order, without hidden ones.
 
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+
     Example
     -------
     >>> folder = getfixture("tmp_path")
@@ -28,8 +34,14 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     >>> [path.name for path in files_below(folder, (".wav", ".flac"))]
     ['A.WAV']
     """
+
+    def fail(error: OSError) -> NoReturn:  # os.walk would leave it out
+        raise error
+
     seen = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
+    for place, subfolders, names in os.walk(
+        folder, onerror=fail, followlinks=True
+    ):
         real = os.path.realpath(place)
         if real in seen:  # a link back up
             subfolders.clear()

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.logger import get_logger
+from speechbrain.utils.run_opts import RunOptions
 from tqdm import tqdm
 
 from s4m_sb.audio import audio_info, read_audio
@@ -23,12 +25,19 @@ from s4m_sb.errors import InputError, one_line
 from s4m_sb.hparams import load_hparams
 from s4m_sb.lengths import num_samples, sample_mask
 from s4m_sb.levels import RunningLevel, check_normalization, normalize_voices
-from s4m_sb.parameters import load_parameters
+from s4m_sb.model_files import (
+    check_inside,
+    check_pretrainer,
+    load_collected,
+    not_loaded,
+)
+from s4m_sb.model_yaml import NUMBERS
 from s4m_sb.separate import separate
+from s4m_sb.shipped_models import DEFAULT_MODEL, SHIPPED_MODELS, shipped_names
 from s4m_sb.voice_files import write_voices
 
-DEFAULT_MODEL = "s4m-8k"
-SHIPPED_MODELS = Path(__file__).parent / "pretrained"
+logger = get_logger(__name__)
+
 SECONDS_BAR = "{desc}: {bar} {n:.0f} of {total:.0f} s [{remaining} left]"
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
 
@@ -42,22 +51,11 @@ class S4MSeparation(Pretrained):
 
     Example
     -------
-    >>> tmp_path = getfixture("tmp_path")
-    >>> _ = (tmp_path / "hyperparams.yaml").write_text('''
-    ... sample_rate: 8000
-    ... num_spks: 2
-    ... modules:
-    ...     encoder: !new:s4m_sb.filterbank.Encoder
-    ...     masknet: !new:s4m_sb.masknet.S4MMaskNet
-    ...         d_model: 8
-    ...         d_hidden: 16
-    ...         num_repeats: 1
-    ...     decoder: !new:s4m_sb.filterbank.Decoder
-    ... pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-    ... ''')
-    >>> model = S4MSeparation.from_hparams(tmp_path)
+    >>> model = S4MSeparation.from_hparams("s4m-8k")
     >>> model.separate_batch(torch.randn(1, 400)).shape
     torch.Size([1, 400, 2])
+    >>> model
+    S4MSeparation(num_spks=2, sample_rate=8000, num_parameters=..., device=cpu)
     """
 
     HPARAMS_NEEDED = ["sample_rate", "num_spks"]
@@ -75,8 +73,16 @@ class S4MSeparation(Pretrained):
         fetch_config: FetchConfig = FetchConfig(),  # noqa: B008  (frozen)
         run_opts: dict | None = None,
         freeze_params: bool = True,
+        trusted: bool = False,
     ) -> "S4MSeparation":
         """Loads a model.
+
+        It may come from anybody: its YAML may name nothing but networks (see
+        `safe_yaml.py` and `allowed.py`), its files lie in its own folder (see
+        `model_files.py`), and its parameters are read without running what
+        they hold, by ``torch.load(weights_only=True)``, which is as safe as
+        the PyTorch that is installed: 2.10 mended the last fault known there.
+        A model can still ask for more time and memory than there is.
 
         Arguments
         ---------
@@ -98,9 +104,15 @@ class S4MSeparation(Pretrained):
         fetch_config : FetchConfig
             How to fetch.
         run_opts : dict, optional
-            SpeechBrain's run options, such as ``{"device": "cuda"}``.
+            SpeechBrain's run options, such as ``{"device": "cuda"}``. With
+            ``{"precision": "bf16"}`` all but the state-space layers run in
+            bfloat16. ``{"compile": True}`` helps no CPU that was tried.
         freeze_params : bool
             Put the network into evaluation mode, without gradients.
+        trusted : bool
+            Run whatever the YAML names, such as a network of one's own, and
+            read whatever files it names. It can do all that you can do. The
+            parameters are read as before, unless the YAML has a hook.
 
         Returns
         -------
@@ -110,8 +122,9 @@ class S4MSeparation(Pretrained):
         Raises
         ------
         InputError
-            If there is no such model, a part of it is missing, or its
-            parameters do not fit its network.
+            If there is no such model, a part of it is missing or wrong, its
+            parameters do not fit its network, or it is not trusted and does
+            more than to describe a network, or less than to load all of it.
         """
         folder = model_folder(source)
         if folder is not None:
@@ -121,31 +134,31 @@ class S4MSeparation(Pretrained):
             "fetch_config": fetch_config,
         }
         yaml = _fetch_yaml(str(source), hparams_file, savedir, fetch_options)
-        hparams = load_hparams(yaml, overrides or {}, overrides_must_match)
-        for key in ("modules", "pretrainer", *cls.HPARAMS_NEEDED):
-            if key not in hparams:
-                raise InputError(
-                    f"{yaml}: has no '{key}'; a training run becomes a model "
-                    "by: s4m export RESULTS_DIR OUT_DIR"
-                )
-        for key in cls.MODULES_NEEDED:
-            if key not in hparams["modules"]:
-                raise InputError(f"{yaml}: has no '{key}' in its modules")
-        hparams["savedir"] = savedir
-        pretrainer = hparams["pretrainer"]
-        pretrainer.set_collect_in(savedir)
-        pretrainer.add_custom_hooks(
-            {
-                name: load_parameters
-                for name, loadable in pretrainer.loadables.items()
-                if isinstance(loadable, torch.nn.Module)
-                and name not in pretrainer.custom_hooks
-            }
+        if folder is not None and not trusted:
+            check_inside(yaml, folder)
+        hparams = load_hparams(
+            yaml, overrides or {}, overrides_must_match, trusted
         )
-        pretrainer.collect_files(default_source=str(source), **fetch_options)
-        pretrainer.load_collected()
+        try:
+            _check_model(hparams, cls.HPARAMS_NEEDED, cls.MODULES_NEEDED)
+            modules, pretrainer = hparams["modules"], hparams["pretrainer"]
+            if not trusted:
+                check_pretrainer(pretrainer, folder or str(source))
+                # SpeechBrain would take them: a compiler, another device.
+                for option in RunOptions().as_dict():
+                    hparams.pop(option, None)
+            for key in not_loaded(pretrainer, modules):
+                message = f"the pretrainer loads no parameters into '{key}'"
+                if not trusted:
+                    raise InputError(message)
+                logger.warning(f"{yaml}: {message}")
+        except InputError as error:
+            raise InputError(f"{yaml}: {error}") from error
+        hparams["savedir"] = savedir
+        pretrainer.set_collect_in(savedir)
+        load_collected(pretrainer, str(source), **fetch_options)
         return cls(
-            modules=hparams["modules"],
+            modules=modules,
             hparams=hparams,
             run_opts=run_opts,
             freeze_params=freeze_params,
@@ -171,8 +184,8 @@ class S4MSeparation(Pretrained):
             not change the rest, and its voices are zero.
         chunk_s : float, optional
             Cut longer mixtures into pieces of so many seconds, which bounds
-            the memory that the network takes; see `chunking.py`. By default
-            they go through the network as they are.
+            the memory that the network takes, and gives no gradients; see
+            `chunking.py`. By default they go through the network as they are.
         overlap_s : float, optional
             Seconds that consecutive pieces share; by default 4, and at most
             a quarter of a piece.
@@ -216,7 +229,11 @@ class S4MSeparation(Pretrained):
             mix = F.pad(mix, (0, shortest - T))
             full = mix.new_ones(len(mix)) if lengths is None else lengths
             lengths = full * T / shortest
-        with self.inference_ctx:
+        wanted = mix.requires_grad or any(
+            parameter.requires_grad for parameter in self.mods.parameters()
+        )
+        gradients = torch.is_grad_enabled() and wanted
+        with self.inference_ctx, torch.set_grad_enabled(gradients):
             voices = separate(
                 mix,
                 lengths,
@@ -224,7 +241,7 @@ class S4MSeparation(Pretrained):
                 self.mods.masknet,
                 self.mods.decoder,
             )
-        return voices[:, :T]
+        return voices[:, :T].to(mix.dtype)  # with bf16, the network's is half
 
     @torch.no_grad()
     def separate_file(
@@ -358,6 +375,15 @@ class S4MSeparation(Pretrained):
         """Separates mixtures; see `separate_batch`."""
         return self.separate_batch(mix, lengths)
 
+    def __repr__(self) -> str:
+        num_parameters = sum(p.numel() for p in self.mods.parameters())
+        return (
+            f"{type(self).__name__}(num_spks={self.hparams.num_spks}, "
+            f"sample_rate={self.hparams.sample_rate}, "
+            f"num_parameters={num_parameters}, device={self.device})"
+        )
+
+    @torch.no_grad()  # a graph over all pieces would not be bounded
     def _separate_items(
         self,
         mix: torch.Tensor,
@@ -397,6 +423,7 @@ class S4MSeparation(Pretrained):
         with tqdm(
             total=info.num_frames / info.sample_rate,
             desc=os.path.basename(path),
+            unit="s",
             bar_format=SECONDS_BAR,
             leave=False,
             disable=not progress,
@@ -437,10 +464,10 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     True
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
     name = str(source)
-    shipped = sorted(path.name for path in SHIPPED_MODELS.glob("[!._]*"))
+    if name and folder.is_dir():  # no name at all would be the folder here
+        return folder
+    shipped = shipped_names(SHIPPED_MODELS)
     if name in shipped:
         return SHIPPED_MODELS / name
     if name.startswith(("http:", "https:")):
@@ -449,13 +476,15 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     if owner not in ("", ".", "..", "~") and len(rest) == 1 and rest[0]:
         return None
     raise InputError(
-        f"{name}: is neither a model folder nor a model of the package "
-        f"(which has: {', '.join(shipped) or 'none'})"
+        f"{name or repr(name)}: is neither a model folder nor a model of the "
+        f"package (which has: {', '.join(shipped) or 'none'})"
     )
 
 
 def load_pretrained(
-    source: str | os.PathLike, modules: dict[str, torch.nn.Module]
+    source: str | os.PathLike,
+    modules: dict[str, torch.nn.Module],
+    trusted: bool = False,
 ) -> None:
     """Loads a model's parameters into modules of the same network.
 
@@ -467,13 +496,15 @@ def load_pretrained(
         As for `S4MSeparation.from_hparams`.
     modules : dict
         ``encoder``, ``masknet`` and ``decoder``.
+    trusted : bool
+        As there: a network of one's own needs it.
 
     Raises
     ------
     InputError
         If there is no such model, or it is another network.
     """
-    model = S4MSeparation.from_hparams(source)
+    model = S4MSeparation.from_hparams(source, trusted=trusted)
     for name in S4MSeparation.MODULES_NEEDED:
         try:
             modules[name].load_state_dict(model.mods[name].state_dict())
@@ -547,3 +578,34 @@ def _fetch_audio(
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _check_model(
+    hparams: dict, keys: Sequence[str], networks: Sequence[str]
+) -> None:
+    """Refuses what does not describe a model of ``networks``."""
+    for key in ("modules", "pretrainer", *keys):
+        if key not in hparams:
+            raise InputError(
+                f"has no '{key}'; a training run becomes a model by: "
+                "s4m export RESULTS_DIR OUT_DIR"
+            )
+    for key in NUMBERS:
+        value = hparams[key]
+        if type(value) is not int or value < 1:
+            raise InputError(
+                f"{key} is {value!r:.99}; give a whole number above 0"
+            )
+    modules = hparams["modules"]
+    for key in networks:
+        if not isinstance(modules, dict) or key not in modules:
+            raise InputError(f"has no '{key}' in its modules")
+    for key, module in modules.items():
+        if not isinstance(module, torch.nn.Module):
+            raise InputError(f"'{key}' in its modules is no network")
+    num_spks = hparams["num_spks"]
+    num_masks = getattr(modules["masknet"], "num_spks", num_spks)
+    if num_masks != num_spks:
+        raise InputError(
+            f"num_spks is {num_spks}, but its masknet gives {num_masks} voices"
+        )

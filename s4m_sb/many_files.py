@@ -1,5 +1,9 @@
 """The voices of many recordings: short ones together, long ones in pieces."""
 
+import errno
+import re
+import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from s4m_sb.audio import read_audio, write_audio
+from s4m_sb.audio import audio_info, read_audio, write_audio
 from s4m_sb.batching import batches_by_length
 from s4m_sb.chunking import CHUNK_S, piece_sizes
 from s4m_sb.errors import InputError, one_line
@@ -16,16 +20,59 @@ from s4m_sb.levels import check_normalization, normalize_voices
 from s4m_sb.recordings import Recording, remove_leftovers
 from s4m_sb.spectrogram import plot_separation
 
-AT_ONCE_S = 60.0  # of audio, for which S4M takes about 4 GB
+WHOLE_S = 60.0  # recordings that are longer are cut, if nothing else is said
+# Seconds of audio at once. Memory grows with them: 60 s take about 2.5 GiB
+# with S4M-tiny. Only an accelerator is faster with more of them.
+AT_ONCE_S = 60.0
+AT_ONCE_ON_CPU_S = CHUNK_S
+
+# What PyTorch and its libraries say (oneDNN the last) when an allocation
+# fails, but not when a kernel makes an illegal memory access.
+NO_MEMORY = re.compile(
+    "out of memory|(?:allocate|enough) memory|memory alloc|alloc_failed|"
+    "could not create a primitive",
+    re.IGNORECASE,
+)
+# What is wrong with one name, and not with the disk.
+NAME_ERRORS = {errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The files that were written for a recording, or why there are none."""
+    """What became of a recording.
+
+    Arguments
+    ---------
+    recording : Recording
+        What was to be separated.
+    written : tuple of Path
+        Its voices and, if it was drawn, its picture.
+    error : str
+        Why there are none.
+    skipped : bool
+        Whether they were there before.
+    sample_rate : int, optional
+        Of the voices, in Hz.
+    duration_s : float, optional
+        Length of the recording, if it could be read.
+    elapsed_s : float, optional
+        Time that it took; those separated together share theirs.
+    """
 
     recording: Recording
     written: tuple[Path, ...] = ()
     error: str = ""
+    skipped: bool = False
+    sample_rate: int | None = None
+    duration_s: float | None = None
+    elapsed_s: float | None = None
+
+    @property
+    def status(self) -> str:
+        """One of separated, skipped and failed."""
+        if self.error:
+            return "failed"
+        return "skipped" if self.skipped else "separated"
 
 
 class FileSeparator:
@@ -44,7 +91,7 @@ class FileSeparator:
         Seconds that consecutive pieces share; see `chunking.piece_sizes`.
     batch_size : int, optional
         Recordings of about the same length, or pieces of one, that are
-        separated at once; by default as many as make 60 s.
+        separated at once; by default as many as make 60 s, or 30 s on a CPU.
     plot : bool
         Also draw spectrograms.
     progress : bool
@@ -86,16 +133,19 @@ class FileSeparator:
         self.batch_size = batch_size
         self.plot = plot
         self.progress = progress
+        self._fault: RuntimeError | None = None
         check_normalization(normalize)
         batches_by_length([], batch_size)
-        longest_s = AT_ONCE_S if chunk_s is None else chunk_s
+        on_cpu = torch.device(model.device).type == "cpu"
+        self.at_once_s = AT_ONCE_ON_CPU_S if on_cpu else AT_ONCE_S
+        longest_s = WHOLE_S if chunk_s is None else chunk_s
         if chunk_s == 0:
             longest_s = float("inf")
         else:
             piece_sizes(self.chunk_s, overlap_s, self.sample_rate)
         self.longest = longest_s * self.sample_rate  # that is not cut
 
-    def is_done(self, recording: Recording) -> bool:
+    def done_before(self, recording: Recording) -> Outcome | None:
         """Tells whether there is nothing left to do for a recording.
 
         Arguments
@@ -105,13 +155,20 @@ class FileSeparator:
 
         Returns
         -------
-        bool
-            Whether the files it would write are there, whole.
+        Outcome or None
+            The files it would write, if they are there, whole.
         """
         try:
-            return recording.is_done(self.num_spks, self.sample_rate, self.plot)
-        except InputError:
-            return False
+            if not recording.is_done(
+                self.num_spks, self.sample_rate, self.plot
+            ):
+                return None
+            written = recording.outputs(self.num_spks)
+            num_frames = audio_info(written[0]).num_frames
+        except (InputError, OSError):
+            return None
+        written += [recording.picture] * self.plot
+        return self._outcome(recording, written, num_frames, skipped=True)
 
     def separate(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
         """Separates recordings; one that fails does not stop the others.
@@ -130,7 +187,16 @@ class FileSeparator:
         ------
         OSError
             If voices cannot be written, as on a full disk.
+        RuntimeError
+            After all others are done, if the network failed with one of
+            them, other than for lack of memory: the first such error.
         """
+        self._fault = None
+        yield from self._separate(recordings)
+        if self._fault is not None:
+            raise self._fault
+
+    def _separate(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
         remove_leftovers(recordings, self.num_spks)
         short: list[Recording] = []
         lengths: list[int] = []
@@ -139,7 +205,7 @@ class FileSeparator:
             try:
                 num_frames = recording.num_frames(self.sample_rate)
             except InputError as error:
-                yield Outcome(recording, error=one_line(error))
+                yield _failure(recording, error)
                 continue
             if num_frames > self.longest:
                 long.append(recording)
@@ -151,7 +217,9 @@ class FileSeparator:
         batches = batches_by_length(
             lengths,
             self.batch_size,
-            None if self.batch_size else round(AT_ONCE_S * self.sample_rate),
+            None
+            if self.batch_size
+            else round(self.at_once_s * self.sample_rate),
             # SpeechBrain's own networks see the padding.
             same_length=not getattr(
                 self.model.mods.masknet, "takes_num_frames", False
@@ -161,8 +229,9 @@ class FileSeparator:
             yield from self._together([short[position] for position in batch])
 
     def _in_pieces(self, recording: Recording) -> Outcome:
+        start = time.perf_counter()
         outputs = recording.outputs(self.num_spks)
-        at_once = max(1, int(AT_ONCE_S / self.chunk_s))
+        at_once = max(1, int(self.at_once_s / self.chunk_s))
         try:
             self.model.separate_to_files(
                 recording.path,
@@ -173,44 +242,102 @@ class FileSeparator:
                 batch_size=self.batch_size or at_once,
                 progress=self.progress,
             )
-        except (InputError, RuntimeError) as error:
-            return Outcome(recording, error=_reason(recording, error))
-        if self.plot:
-            mixture, _ = read_audio(recording.path, self.sample_rate)
-            voices = [read_audio(output)[0] for output in outputs]
-            self._draw(recording, mixture, torch.stack(voices, dim=1))
-            outputs.append(recording.picture)
-        return Outcome(recording, tuple(outputs))
+            # Not of the recording, whose header may promise more.
+            num_frames = audio_info(outputs[0]).num_frames
+            if self.plot:
+                mixture, _ = read_audio(recording.path, self.sample_rate)
+                voices = [read_audio(output)[0] for output in outputs]
+                self._draw(recording, mixture, torch.stack(voices, dim=1))
+                outputs.append(recording.picture)
+        except Exception as error:
+            return self._failure(recording, error)
+        elapsed_s = time.perf_counter() - start
+        return self._outcome(recording, outputs, num_frames, elapsed_s)
 
     def _together(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
-        read, mixtures = [], []
+        """In smaller batches, if they fail together."""
+        start = time.perf_counter()
+        divided = False
+        try:
+            failures, separated = self._voices(recordings)
+        except (MemoryError, RuntimeError) as error:
+            divided = len(recordings) > 1
+            if not divided:
+                failures = [self._failure(recordings[0], error)]
+                separated = []
+        if divided:  # what the error held is free by now
+            half = len(recordings) // 2
+            yield from self._together(recordings[:half])
+            yield from self._together(recordings[half:])
+            return
+        yield from failures
+        share_s = (time.perf_counter() - start) / max(1, len(separated))
+        for recording, mixture, voices in separated:
+            start = time.perf_counter()
+            try:
+                written = self._write(recording, mixture, voices)
+            except Exception as error:
+                yield self._failure(recording, error)
+                continue
+            elapsed_s = share_s + time.perf_counter() - start
+            yield self._outcome(recording, written, len(mixture), elapsed_s)
+
+    def _voices(
+        self, recordings: Sequence[Recording]
+    ) -> tuple[
+        list[Outcome], list[tuple[Recording, torch.Tensor, torch.Tensor]]
+    ]:
+        """Those that cannot be read; mixture and voices of the others."""
+        failures, read, mixtures = [], [], []
         for recording in recordings:
             try:
                 mixture, _ = read_audio(recording.path, self.sample_rate)
             except InputError as error:
-                yield Outcome(recording, error=one_line(error))
+                failures.append(_failure(recording, error))
             else:
                 read.append(recording)
                 mixtures.append(mixture)
         if not read:
-            return
+            return failures, []
         batch = pad_sequence(mixtures, batch_first=True)  # [B, T]
         counts = torch.tensor([len(mixture) for mixture in mixtures])
         lengths = counts.double() / batch.shape[1]
-        try:
-            with torch.no_grad():
-                voices = self.model.separate_batch(
-                    batch, None if (lengths == 1).all() else lengths
-                ).cpu()  # [B, T, S]
-        except RuntimeError as error:
-            for recording in read:
-                yield Outcome(recording, error=_reason(recording, error))
-            return
-        for recording, mixture, padded in zip(
-            read, mixtures, voices, strict=True
-        ):
-            written = self._write(recording, mixture, padded[: len(mixture)])
-            yield Outcome(recording, tuple(written))
+        with torch.no_grad():
+            voices = self.model.separate_batch(
+                batch, None if (lengths == 1).all() else lengths
+            ).cpu()  # [B, T, S]
+        trimmed = [
+            padded[: len(mixture)]
+            for padded, mixture in zip(voices, mixtures, strict=True)
+        ]
+        return failures, list(zip(read, mixtures, trimmed, strict=True))
+
+    def _failure(self, recording: Recording, error: Exception) -> Outcome:
+        """Why one failed; a fault of the network is raised in the end."""
+        if not isinstance(error, RuntimeError) or _lacks_memory(error):
+            return _failure(recording, error)
+        if self._fault is None:
+            self._fault = error
+            traceback.clear_frames(error.__traceback__)  # and their tensors
+        reason = f"{recording}: {type(error).__name__}: {one_line(error)}"
+        return Outcome(recording, error=reason)
+
+    def _outcome(
+        self,
+        recording: Recording,
+        written: list[Path],
+        num_frames: int,
+        elapsed_s: float | None = None,
+        skipped: bool = False,
+    ) -> Outcome:
+        return Outcome(
+            recording,
+            tuple(written),
+            skipped=skipped,
+            sample_rate=self.sample_rate,
+            duration_s=num_frames / self.sample_rate,
+            elapsed_s=elapsed_s,
+        )
 
     def _write(
         self, recording: Recording, mixture: torch.Tensor, voices: torch.Tensor
@@ -236,13 +363,26 @@ class FileSeparator:
         )
 
 
-def _reason(recording: Recording, error: Exception) -> str:
-    """Why it failed, if that is no fault of the program."""
-    if isinstance(error, InputError):
-        return one_line(error)
-    if "memory" not in str(error):
-        raise error
-    return (
-        f"{recording.path}: takes more memory than there is; give a smaller "
-        "--batch-size or --chunk"
+def _lacks_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(
+        NO_MEMORY.search(str(error))
     )
+
+
+def _failure(recording: Recording, error: Exception) -> Outcome:
+    """Why it failed, if that is no fault of the program or of the disk."""
+    if isinstance(error, InputError):
+        reason = one_line(error)
+    elif _lacks_memory(error):
+        reason = (
+            f"{recording.path}: takes more memory than there is; give a "
+            "smaller --batch-size or --chunk"
+        )
+    elif isinstance(error, OSError) and error.errno in NAME_ERRORS:
+        reason = f"{error.filename or recording.path}: {error.strerror}"
+    else:
+        raise error
+    reason = reason.replace(str(recording.path), str(recording))
+    return Outcome(recording, error=reason)

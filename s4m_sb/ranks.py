@@ -1,14 +1,14 @@
 """One of several processes that share a task, as ``torchrun`` starts them.
 
-They need nothing from each other but a last word: a process that ends with
-an error makes ``torchrun`` end the others, so all report to the first one,
-which waits for them.
+The first one decides what is to be done. They need nothing else from each
+other but a last word: a process that ends with an error makes ``torchrun`` end
+the others, so all report to the first one, which waits for them.
 """
 
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from s4m_sb.errors import InputError
 Item = TypeVar("Item")
 
 POLL_S = 0.2
+DECISION = "s4m_sb/decided by 0"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Rank:
     local : int, optional
         The process's number on its machine, which is that of its GPU.
     store : torch.distributed.Store, optional
-        Where the processes leave their last words; without one each of them
-        stands for itself.
+        Where the processes leave decisions and last words; without one each
+        of them stands for itself.
     """
 
     number: int = 0
@@ -66,6 +67,27 @@ class Rank:
         largest_first = sorted(range(len(items)), key=lambda i: -sizes[i])
         return [items[i] for i in largest_first[self.number :: self.count]]
 
+    def agree(self, decide: Callable[[], Any]) -> Any:
+        """Takes a decision that must not differ between the processes.
+
+        Arguments
+        ---------
+        decide : Callable
+            Gives what JSON can hold; process 0 alone calls it.
+
+        Returns
+        -------
+        Any
+            What process 0 decided. Without a store each decides for itself.
+        """
+        if self.store is None:
+            return decide()
+        if self.number == 0:
+            decision = json.dumps(decide())
+            self.store.set(DECISION, decision)
+            return json.loads(decision)
+        return json.loads(self._heard(DECISION))
+
     def gather(self, lines: Sequence[str]) -> list[str]:
         """Brings what all processes have to say to the first one.
 
@@ -87,11 +109,14 @@ class Rank:
             return []
         gathered = []
         for number in range(self.count):
-            # Not `wait`, which gives up after a time.
-            while not self.store.check([_key(number)]):
-                time.sleep(POLL_S)
-            gathered += json.loads(self.store.get(_key(number)))
+            gathered += json.loads(self._heard(_key(number)))
         return gathered
+
+    def _heard(self, key: str) -> bytes:
+        # Not `wait`, which gives up after a time.
+        while not self.store.check([key]):
+            time.sleep(POLL_S)
+        return self.store.get(key)
 
 
 def this_rank(environment: Mapping[str, str] = os.environ) -> Rank:

@@ -12,6 +12,7 @@ from s4m_sb.folders import files_below
 from s4m_sb.resampling import resampling_ratio
 
 LIST_SUFFIX = ".txt"
+STDIN = "stdin"  # the name of a recording that comes through a pipe
 # What libsndfile reads and people name so.
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
@@ -21,10 +22,24 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class Recording:
-    """An audio file, and the name of its voices without ``_s1.wav``."""
+    """An audio file, and the name of its voices without ``_s1.wav``.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    place : Path
+        The voices' names without ``_s1.wav``.
+    name : str
+        What people call it, if not by its path.
+    """
 
     path: Path
     place: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
 
     def outputs(self, num_spks: int) -> list[Path]:
         """Names the files of the voices.
@@ -95,7 +110,8 @@ class Recording:
         -------
         bool
             True if every voice is as long as the recording, and none is
-            older.
+            older. Those of an MP3 file, which may have less than its header
+            says, need be as long as each other only.
 
         Raises
         ------
@@ -108,17 +124,22 @@ class Recording:
         for path in wanted:
             if not path.is_file() or path.stat().st_mtime_ns < recorded_ns:
                 return False
-        for path in self.outputs(num_spks):
-            try:
-                info = audio_info(path)
-            except InputError:
-                return False
-            if (info.num_frames, info.sample_rate) != (num_frames, sample_rate):
-                return False
-        return True
+        try:
+            voices = [audio_info(path) for path in self.outputs(num_spks)]
+        except InputError:
+            return False
+        lengths = {voice.num_frames for voice in voices}
+        if len(lengths) > 1 or {v.sample_rate for v in voices} != {sample_rate}:
+            return False
+        length = lengths.pop()
+        if audio_info(self.path).format == "MP3":
+            return 0 < length <= num_frames
+        return length == num_frames
 
 
-def find_recordings(sources: Sequence[Path], output: Path) -> list[Recording]:
+def find_recordings(
+    sources: Sequence[Path], output: Path, stdin: Path | None = None
+) -> list[Recording]:
     """Lists the recordings of files, folders and lists.
 
     Arguments
@@ -126,10 +147,13 @@ def find_recordings(sources: Sequence[Path], output: Path) -> list[Recording]:
     sources : sequence of Path
         Audio files; folders, all audio below which counts; text files that
         name one audio file a line, relative to their own folder; lines that
-        begin with ``#`` do not count.
+        begin with ``#`` do not count. What comes twice counts once.
     output : Path
         Folder for the voices. Those of a folder's file lie as deep in it as
-        the file does in the folder; all others lie in it directly.
+        the file does in the folder, and those of a list's as the line says,
+        unless it is absolute or has ``..``; all others lie in it directly.
+    stdin : Path, optional
+        A file that came through a pipe; the source ``-`` stands for it.
 
     Returns
     -------
@@ -155,12 +179,18 @@ def find_recordings(sources: Sequence[Path], output: Path) -> list[Recording]:
         raise InputError(f"{output}: is a file; --output takes a folder")
     recordings: list[Recording] = []
     for source in sources:
-        if source.is_dir():
+        if stdin is not None and source == Path("-"):
+            recordings.append(Recording(stdin, output / STDIN, STDIN))
+        elif source.is_dir():
             recordings += _of_folder(source, output)
         elif source.suffix.lower() == LIST_SUFFIX:
             recordings += _of_list(source, output)
         else:
             recordings.append(Recording(source, output / source.stem))
+    by_path: dict[str, Recording] = {}
+    for recording in recordings:
+        by_path.setdefault(os.path.abspath(recording.path), recording)
+    recordings = list(by_path.values())
     _check_places(recordings)
     return recordings
 
@@ -220,10 +250,19 @@ def _of_list(source: Path, output: Path) -> Iterable[Recording]:
             f"{source}: is no text with one audio file a line"
         ) from error
     names = [line.strip() for line in lines if not line.startswith("#")]
-    paths = [source.parent / name for name in names if name]
+    paths = [Path(name) for name in names if name]
     if not paths:
         raise InputError(f"{source}: names no audio files, one a line")
-    return [Recording(path, output / path.stem) for path in paths]
+    return [
+        Recording(source.parent / path, output / _place_in_list(path))
+        for path in paths
+    ]
+
+
+def _place_in_list(path: Path) -> Path:
+    if path.anchor or ".." in path.parts:
+        return Path(path.stem)
+    return path.with_name(path.stem)
 
 
 def _check_places(recordings: Sequence[Recording]) -> None:
@@ -232,9 +271,12 @@ def _check_places(recordings: Sequence[Recording]) -> None:
     for recording in recordings:
         other = by_place.setdefault(_key(recording.place), recording)
         if other is not recording:
+            advice = "separate them into two folders"
+            if other.path.with_suffix("") == recording.path.with_suffix(""):
+                advice = "they differ in the suffix alone: rename one of them"
             raise InputError(
-                f"{other.path} and {recording.path} would both write "
-                f"{recording.place}_s1.wav; separate them into two folders"
+                f"{other} and {recording} would both write "
+                f"{recording.place}_s1.wav; {advice}"
             )
     for recording in recordings:
         path = recording.path
@@ -243,7 +285,7 @@ def _check_places(recordings: Sequence[Recording]) -> None:
             owner = by_place.get(_key(path.with_name(stem)))
             if owner is not None:
                 raise InputError(
-                    f"{path} would be replaced by a voice of {owner.path}; "
+                    f"{path} would be replaced by a voice of {owner}; "
                     "choose another --output"
                 )
 

@@ -78,6 +78,7 @@ def plot_separation(
     voices: torch.Tensor,
     sample_rate: int,
     title: str = "",
+    width: float = 9.0,
 ) -> None:
     """Draws the mixture above its voices, with one scale for all.
 
@@ -93,6 +94,8 @@ def plot_separation(
         In Hz.
     title : str
         Stands above the picture.
+    width : float
+        Of the picture, in inches of 150 pixels.
 
     Raises
     ------
@@ -108,7 +111,9 @@ def plot_separation(
     top = max(SILENCE_DB, *(float(level.max()) for level in levels))
     extent = (0, len(mixture) / sample_rate, 0, sample_rate / 2000)
 
-    figure = Figure(figsize=(9, 0.8 + 1.9 * len(levels)), layout="constrained")
+    figure = Figure(
+        figsize=(width, 0.8 + 1.9 * len(levels)), layout="constrained"
+    )
     panels = figure.subplots(len(levels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name, level in zip(panels, names, levels, strict=True):
         image = panel.imshow(

@@ -1,5 +1,6 @@
 """Audio files: the samples that are in them, or one clear line."""
 
+import os
 import time
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_any_window_is_that_part_of_the_whole(tmp_path, speech, suffix):
         torch.testing.assert_close(window, whole[start:end], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("sample_rate", [16000, 44100, 11025])
+@pytest.mark.parametrize("sample_rate", [16000, 44100, 11025, 44099])
 def test_resampling_keeps_a_tone(tmp_path, sample_rate):
     seconds = np.arange(sample_rate) / sample_rate
     tone = 0.5 * np.sin(2 * np.pi * 440 * seconds)
@@ -170,6 +171,26 @@ def test_bad_files_are_one_line_with_their_name(tmp_path, problem, message):
     if problem in ("missing", "folder", "empty", "text"):
         with pytest.raises(InputError, match=message):
             audio_info(path)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "secret.wav"
+    soundfile.write(path, np.zeros(1000), 8000)
+    # root may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    for read in (read_audio, audio_info):
+        with pytest.raises(InputError, match="secret.wav: permission denied"):
+            read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_is_not_called_empty(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for name in (path, os.devnull):
+        for read in (read_audio, audio_info):
+            with pytest.raises(InputError, match="not a file; send it to st"):
+                read(name)
 
 
 def test_a_window_behind_the_end_is_refused(tmp_path, speech):

@@ -1,9 +1,17 @@
 """The command line: what it writes, and how it fails."""
 
+import contextlib
+import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from collections import Counter
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -20,6 +28,7 @@ from s4m_sb.cli import COMMANDS, main
 from s4m_sb.commands import separate
 from s4m_sb.errors import InputError
 from s4m_sb.inference import S4MSeparation, normalize_voices
+from s4m_sb.shipped_models import DEFAULT_MODEL, shipped_names
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,20 @@ def mixture(tmp_path):
 
 def run(*arguments):
     return main([str(argument) for argument in arguments])
+
+
+def repeat(path):
+    """Makes a recording three times as long."""
+    signal, sample_rate = soundfile.read(path)
+    soundfile.write(path, np.tile(signal, 3), sample_rate)
+
+
+def run_or_exit(*arguments):
+    """Options that cannot be parsed end the process."""
+    try:
+        return run(*arguments)
+    except SystemExit as error:
+        return error.code
 
 
 def test_separate_writes_one_file_a_voice(model, mixture, tmp_path, capsys):
@@ -69,6 +92,15 @@ def test_separate_normalizes_as_asked(model, mixture, tmp_path, normalize):
     )
     voice, _ = read_audio(tmp_path / "mix_s2.wav")
     assert torch.equal(voice, expected[0, :, 1])
+
+
+def test_separate_in_half_precision(model, mixture, tmp_path):
+    arguments = ["--model", model, "--precision", "bf16"]
+    assert run("separate", mixture, "--output", tmp_path, *arguments) == 0
+    half = S4MSeparation.from_hparams(model, run_opts={"precision": "bf16"})
+    expected = half.separate_file(mixture)
+    voice, _ = read_audio(tmp_path / "mix_s1.wav")
+    assert torch.equal(voice, expected[0, :, 0])
 
 
 def test_plot_draws_a_picture(model, mixture, tmp_path):
@@ -127,7 +159,7 @@ def test_bad_files_do_not_stop_the_others(model, mixture, tmp_path, capsys):
     ("files", "message"),
     [
         (["a/x.wav", "b/x.flac"], "a/x.wav and b/x.flac would both write"),
-        (["a/x.wav", "a/x.wav"], "would both write"),
+        (["a/x.wav", "a/x.mp3"], "they differ in the suffix alone"),
         (["out/x.wav", "out/x_s1.wav"], "out/x_s1.wav would be replaced"),
     ],
 )
@@ -151,17 +183,123 @@ def test_no_file_replaces_another(
     [
         (["--model", "/no/such"], "/no/such: is neither"),
         (["--device", "abacus"], "--device abacus: "),
-        (["--chunk", "-1"], "pieces of -1 s"),
+        (["--chunk", "-1"], "--chunk -1: give seconds"),
+        (["--chunk", "nan"], "--chunk nan: give seconds"),
+        (["--chunk", "0.001"], "--chunk 0.001: give at least 1 s"),
+        (["--chunk", "soon"], "argument --chunk: invalid float value: 'soon'"),
         (["--overlap", "40"], "pieces of 30 s that share 40 s"),
-        (["--batch-size", "0"], "batch_size is 0"),
+        (["--batch-size", "0"], "--batch-size 0: give at least 1"),
+        (["--normalize", "loud"], "argument --normalize: invalid choice"),
+        (["--outptu", "out"], "unrecognized arguments: --outptu"),
+        (["--device", "meta"], "--device meta: "),
+        (["--voice", "1"], "--voice is for voices on stdout"),
+        (["--output", "-", "--json"], "--json does not go with voices on"),
+        (["--output", "-", "--plot"], "--plot does not go with voices on"),
     ],
 )
 def test_a_wrong_option_is_one_line(
     arguments, message, mixture, tmp_path, capsys
 ):
-    assert run("separate", mixture, "--output", tmp_path, *arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    words = ["separate", mixture, "--output", tmp_path, *arguments]
+    assert run_or_exit(*words) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
     assert line.startswith(f"s4m: error: {message}")
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see s4m --help"),
+        (["seperate"], "invalid choice: 'seperate'"),
+        (["separate"], "arguments are required: FILE; see s4m separate --help"),
+        (["separate", "a.wav"], "--output DIR is missing"),
+        (["separate", "-", "a.wav"], "--output DIR is missing"),
+        (["separate", "-", "a.wav", "--output", "-"], "stdout takes one"),
+        (["completion", "sh"], "invalid choice: 'sh'"),
+    ],
+)
+def test_a_wrong_command_is_one_line(words, message, capsys):
+    assert run_or_exit(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("s4m: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "a.wav: no such file"),
+        ("empty", "a.wav: is empty"),
+        ("none", "a.wav: has no samples"),
+        ("nan", "a.wav: holds NaN"),
+        ("text", "a.wav: cannot be read as audio (format not recognised)"),
+        ("head", "a.wav: cannot be read as audio"),
+        ("list", "gone.wav: no such file"),
+        ("folder", "folder: holds no audio files"),
+    ],
+)
+def test_a_wrong_file_is_one_line(damage, message, model, tmp_path, capsys):
+    path = tmp_path / "a.wav"
+    if damage == "empty":
+        path.touch()
+    elif damage in ("none", "nan"):
+        signal = np.full(800 * (damage == "nan"), np.nan)
+        soundfile.write(path, signal, 8000, "FLOAT")
+    elif damage == "text":
+        path.write_text("hello " * 99)
+    elif damage == "head":
+        soundfile.write(path, np.zeros(800), 8000)
+        path.write_bytes(path.read_bytes()[:30])
+    elif damage == "list":
+        path = tmp_path / "list.txt"
+        path.write_text("gone.wav\n")
+    elif damage == "folder":
+        path = tmp_path / "folder"
+        path.mkdir()
+    output = tmp_path / "out"
+    assert run("separate", path, "--output", output, "--model", model) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("s4m: error: ") and message in line
+    assert captured.out == ""
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("place", ["a.wav", "a.wav/deep", "/proc/out"])
+def test_an_output_that_cannot_be_is_one_line(
+    place, model, mixture, tmp_path, capsys
+):
+    (tmp_path / "a.wav").touch()
+    output = tmp_path / place
+    assert run("separate", mixture, "--output", output, "--model", model) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"s4m: error: {output}: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("empty", "hyperparams.yaml: no such file; is this a model folder?"),
+        ("yaml", "hyperparams.yaml: "),
+        ("half", "masknet"),
+    ],
+)
+def test_a_wrong_model_is_one_line(damage, message, mixture, tmp_path, capsys):
+    folder = tmp_path / "model"
+    if damage == "half":
+        write_model(folder)
+        (file,) = folder.glob("masknet.*")
+        file.unlink()
+    else:
+        folder.mkdir()
+    if damage == "yaml":
+        (folder / "hyperparams.yaml").write_text("a: [")
+    arguments = ["--output", tmp_path / "out", "--model", folder]
+    assert run("separate", mixture, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"s4m: error: {folder}") and message in line
 
 
 def test_what_is_done_is_skipped_until_it_is_asked_for(
@@ -182,11 +320,12 @@ def test_what_is_done_is_skipped_until_it_is_asked_for(
 
 def test_pieces_are_those_of_the_interface(model, mixture, tmp_path):
     output = tmp_path / "out"
-    pieces = ["--chunk", "0.4", "--overlap", "0.1", "--batch-size", "1"]
+    repeat(mixture)
+    pieces = ["--chunk", "1", "--overlap", "0.1", "--batch-size", "1"]
     arguments = ["--output", output, "--model", model, *pieces]
     assert run("separate", mixture, *arguments) == 0
     expected = S4MSeparation.from_hparams(model).separate_file(
-        mixture, chunk_s=0.4, overlap_s=0.1
+        mixture, chunk_s=1, overlap_s=0.1
     )
     for i in range(2):
         voice, _ = read_audio(output / f"mix_s{i + 1}.wav")
@@ -253,11 +392,14 @@ def test_several_processes_share_the_work(model, folder, tmp_path):
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     program += ["--nproc_per_node=2", "-m", "s4m_sb", "separate"]
     program += [tmp_path / "list.txt", "--output", output, "--model", model]
+    program += ["--json"]
     result = subprocess.run(program, capture_output=True, text=True)
     # Both ranks finish, though one of them has a file that fails.
     assert len(voices_below(output)) == 80
-    done = [line for line in result.stdout.splitlines() if " -> " in line]
-    assert len(done) == len(set(done)) == 40
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(line["path"] for line in lines) == sorted(map(str, names))
+    status = Counter(line["status"] for line in lines)
+    assert status == {"separated": 40, "failed": 1}
     assert result.returncode != 0
     errors = [
         line for line in result.stderr.splitlines() if "s4m: error:" in line
@@ -267,9 +409,135 @@ def test_several_processes_share_the_work(model, folder, tmp_path):
     assert "1 of 41 files not separated" in errors[1]
 
 
+JSON_KEYS = [
+    *("path", "status", "voices", "picture", "sample_rate"),
+    *("duration_s", "elapsed_s", "error"),
+]
+
+
+def test_json_says_what_became_of_each_file(model, mixture, tmp_path, capsys):
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio " * 99)
+    output = tmp_path / "out"
+    words = ["--output", output, "--model", model, "--plot", "--json"]
+    assert run("separate", mixture, *words) == 0
+    captured = capsys.readouterr()
+    (line,) = captured.out.splitlines()
+    done = json.loads(line)
+    assert captured.err == ""
+    assert list(done) == JSON_KEYS
+    assert done.pop("elapsed_s") > 0
+    assert done == {
+        "path": str(mixture),
+        "status": "separated",
+        "voices": [str(output / "mix_s1.wav"), str(output / "mix_s2.wav")],
+        "picture": str(output / "mix.png"),
+        "sample_rate": 8000,
+        "duration_s": 1.0,
+        "error": None,
+    }
+    assert run("separate", mixture, bad, *words) == 2
+    captured = capsys.readouterr()
+    skipped, failed = map(json.loads, captured.out.splitlines())
+    assert list(skipped) == list(failed) == JSON_KEYS
+    assert skipped == done | {"status": "skipped", "elapsed_s": None}
+    assert (failed["path"], failed["status"]) == (str(bad), "failed")
+    assert failed["voices"] == []
+    assert failed["error"].startswith(f"{bad}: cannot be read as audio")
+    assert "1 of 2 files were separated before" in captured.err
+    assert "1 of 2 files not separated" in captured.err
+
+
+def test_the_keys_of_json_are_explained(capsys):
+    with pytest.raises(SystemExit):
+        run("separate", "--help")
+    described = capsys.readouterr().out
+    for key in JSON_KEYS:
+        assert re.search(rf"(?m)^  {key} ", described), key
+
+
+def test_quiet_says_nothing_but_errors(model, mixture, tmp_path, capsys):
+    words = ["--output", tmp_path / "out", "--model", model, "--quiet"]
+    assert run("separate", mixture, *words) == 0
+    assert run("separate", mixture, *words) == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("separate", mixture, tmp_path / "gone.wav", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 2
+
+
+def on_a_terminal(*words):
+    """What the command writes to a terminal that its stderr is."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 120))
+    program = [sys.executable, "-m", "s4m_sb", *map(str, words)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=end) as job:
+        os.close(end)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(terminal, 1000):
+                said += part
+    os.close(terminal)
+    assert job.returncode == 0
+    return said.decode()
+
+
+def test_a_terminal_sees_how_far_it_is_and_with_which_file(
+    model, mixture, tmp_path
+):
+    soundfile.write(tmp_path / "other.wav", np.zeros(800), 8000)
+    repeat(mixture)
+    words = ["--model", model, "--chunk", "1", "--overlap", "0.1"]
+    words += ["--output", tmp_path / "out"]
+    said = on_a_terminal("separate", mixture, tmp_path / "other.wav", *words)
+    assert "mix.flac: " in said and " of 3 s" in said  # the long one
+    assert "2/2" in said and "other.wav" in said  # all of them
+    words += ["--overwrite", "--quiet"]
+    assert on_a_terminal("separate", mixture, *words) == ""
+
+
+def test_names_that_are_no_text_are_written_as_they_are(model, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    soundfile.write(path, np.zeros(800), 8000)
+    program = [sys.executable, "-m", "s4m_sb", "separate", path]
+    program += ["--output", tmp_path / "out", "--model", model]
+    result = subprocess.run(program, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.startswith(path + b" -> ")
+
+
 def test_an_output_that_is_a_file_is_refused(model, mixture, capsys):
     assert run("separate", mixture, "--output", mixture) == 2
     assert "is a file" in capsys.readouterr().err
+
+
+def test_models_lists_what_ships(capsys):
+    assert run("models") == 0
+    text = capsys.readouterr().out
+    assert run("models", "--json") == 0
+    models = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [model["name"] for model in models] == shipped_names()
+    (default,) = [model["name"] for model in models if model["default"]]
+    assert default == DEFAULT_MODEL
+    with pytest.raises(SystemExit):
+        run("models", "--help")
+    described = capsys.readouterr().out
+    for model in models:
+        assert model["name"] in text and model["summary"] in text
+        assert Path(model["card"]).is_file()
+        for key in model:
+            assert re.search(rf"(?m)^  {key} ", described), key
+
+
+def test_a_model_that_does_not_ship_is_answered_by_those_that_do(
+    mixture, tmp_path, capsys
+):
+    arguments = ["--output", tmp_path / "out", "--model", "s4m-9k"]
+    assert run("separate", mixture, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for name in shipped_names():
+        assert name in line
 
 
 def test_export_then_separate(mixture, tmp_path, capsys):
@@ -295,7 +563,7 @@ def test_export_then_separate(mixture, tmp_path, capsys):
     ("error", "code", "message"),
     [
         (InputError("of two\nlines"), 2, "s4m: error: of two lines"),
-        (PermissionError(13, "Permission denied", "out"), 2, "'out'"),
+        (PermissionError(13, "Permission denied", "out"), 2, "out: Permission"),
         (KeyboardInterrupt(), 130, "s4m: interrupted"),
     ],
 )

@@ -1,5 +1,9 @@
 """The files below a folder: all of them, and each once."""
 
+import os
+
+import pytest
+
 from s4m_sb.folders import files_below
 
 
@@ -21,3 +25,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "here")
     (found,) = files_below(tmp_path / "here", (".wav",))
     assert found == tmp_path / "here" / "link" / "a.wav"
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "shut").mkdir()
+    scandir = os.scandir
+
+    def scan_or_fail(path):
+        if os.fspath(path).endswith("shut"):  # root may read everything
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan_or_fail)
+    with pytest.raises(PermissionError, match="shut"):
+        list(files_below(tmp_path, (".wav",)))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import s4m_sb
+from s4m_sb.cli import COMMANDS
+from s4m_sb.inference import S4MSeparation
 
 PACKAGE = Path(s4m_sb.__file__).parent
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -18,13 +20,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("commands.mix", "commands.separate", "commands.export"),
+    tuple(f"commands.{name}" for name in COMMANDS),
+    ("demo_server",),
+    ("demo",),
+    ("demo_job",),
+    ("reports",),
     ("experiment", "mix_csv", "many_files"),
     ("inference", "export", "mix_dataset", "spectrogram", "recordings"),
     ("brain",),
     ("evaluation", "mix_files", "augment", "schedule", "checkpoints"),
+    ("weight_averaging",),
     ("mix_metadata", "splits", "model_card", "model_yaml"),
-    ("chunking",),
+    ("chunking", "model_files"),
     ("dynamic_mixing", "separate", "metrics", "published", "results"),
     ("score_figure",),
     ("mixtures", "layout", "masknet"),
@@ -34,12 +41,33 @@ LAYERS = (
     ("corpus", "multiscale", "filterbank", "room_cache", "audio_stream"),
     ("s4",),
     ("kernel", "norm", "depthwise"),
+    ("affine",),
     ("audio", "hparams", "lengths", "levels", "parameters"),
-    ("resampling", "rooms"),
-    ("batching", "claim", "jobs", "ranks"),
-    ("allocator", "atomic", "errors", "fft", "folders"),
+    ("resampling", "rooms", "safe_yaml"),
+    ("allowed", "uncompiled"),
+    (
+        "batching",
+        "channel",
+        "claim",
+        "devices",
+        "jobs",
+        "ranks",
+        "recompute",
+        "standard_streams",
+    ),
+    (
+        "allocator",
+        "atomic",
+        "errors",
+        "fft",
+        "folders",
+        "shipped_models",
+        "signals",
+        "wav_header",
+    ),
     ("__init__", "commands.__init__"),
 )
+CHECKED_ALONE = "TYPE_CHECKING"
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 
 
@@ -52,9 +80,21 @@ def modules():
 
 
 def imported(name, path):
-    """The absolute dotted names that a module imports, at any depth."""
+    """The absolute dotted names that a module imports, at any depth.
+
+    Without those that only type checkers see.
+    """
     package = ["s4m_sb", *name.split(".")[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == CHECKED_ALONE
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,10 +151,11 @@ def test_only_declared_packages_are_imported():
     config = configparser.ConfigParser()
     config.read(REPOSITORY / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
-    for extra in ("eval", "demo", "reverb"):
+    for extra in ("eval", "demo", "reverb", "completion"):
         lines += config["options.extras_require"][extra].splitlines()
     declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in lines if line}
-    declared = {{"pyyaml": "yaml"}.get(name, name) for name in declared}
+    imports = {"pyyaml": "yaml", "ruamel.yaml": "ruamel"}
+    declared = {imports.get(name, name) for name in declared}
     allowed = declared | sys.stdlib_module_names | {"s4m_sb"}
     undeclared = {
         f"{name} imports {target}"
@@ -144,3 +185,10 @@ def test_import_is_light(module, unwanted):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+def test_the_interface_is_loaded_when_it_is_asked_for():
+    assert "S4MSeparation" in dir(s4m_sb)
+    assert s4m_sb.S4MSeparation is S4MSeparation
+    with pytest.raises(AttributeError, match="has no attribute 'S5M'"):
+        s4m_sb.S5M  # noqa: B018

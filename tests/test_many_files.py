@@ -1,5 +1,7 @@
 """Many recordings: what each would give alone, whatever the others do."""
 
+import errno
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,7 @@ import torch
 from small_model import SEPFORMER, write_model
 from speech_like import speak
 
+from s4m_sb import many_files
 from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.errors import InputError
 from s4m_sb.inference import S4MSeparation
@@ -91,7 +94,7 @@ def test_batches_give_what_each_gives_alone(
     )
     monkeypatch.undo()
     check(outcomes, recordings, model)
-    assert all(separator.is_done(recording) for recording in recordings)
+    assert all(separator.done_before(recording) for recording in recordings)
 
 
 def test_one_by_one_is_bit_for_bit_the_interface(model, recordings):
@@ -113,15 +116,34 @@ def test_a_network_that_sees_padding_gets_none(
     check(outcomes, recordings, model)
 
 
-def test_a_batch_is_bounded_by_its_seconds(model, tmp_path, monkeypatch):
+@pytest.fixture(params=["cpu", "cuda"])
+def device(model, monkeypatch, request):
+    """What the model says of where it is; it computes on the CPU."""
+    move = torch.Tensor.to
+
+    def stay(tensor, *where, **more):
+        return move(tensor, *(w for w in where if w != "cuda"), **more)
+
+    monkeypatch.setattr(model, "device", request.param)
+    monkeypatch.setattr(torch.Tensor, "to", stay)
+    return request.param
+
+
+def test_a_batch_is_bounded_by_its_seconds(
+    model, tmp_path, monkeypatch, device
+):
     for number in range(5):
         path = tmp_path / "in" / f"{number}.wav"
         path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, np.zeros(8000 * (15 + number)), 8000)
+        soundfile.write(path, np.zeros(8000 * (11 + number)), 8000)
     shapes = spy(model, monkeypatch)
     recordings = find_recordings([tmp_path / "in"], tmp_path / "out")
     assert len(list(FileSeparator(model).separate(recordings))) == 5
-    assert shapes == [(3, 19 * 8000), (2, 16 * 8000)]
+    if device == "cpu":  # 30 s at most
+        seconds = [(2, 15), (2, 13), (1, 11)]
+    else:  # 60 s
+        seconds = [(4, 15), (1, 11)]
+    assert shapes == [(count, length * 8000) for count, length in seconds]
 
 
 def test_long_ones_are_cut(model, recordings, monkeypatch):
@@ -138,7 +160,7 @@ def test_long_ones_are_cut(model, recordings, monkeypatch):
 
 @pytest.mark.parametrize("chunk_s", [None, 0])
 def test_above_a_minute_they_are_cut_unless_that_is_forbidden(
-    model, tmp_path, monkeypatch, chunk_s
+    model, tmp_path, monkeypatch, chunk_s, device
 ):
     noise = 0.1 * np.random.default_rng(0).standard_normal((61 * 8000, 2))
     soundfile.write(tmp_path / "long.wav", noise, 8000)
@@ -149,6 +171,8 @@ def test_above_a_minute_they_are_cut_unless_that_is_forbidden(
     assert [outcome.error for outcome in outcomes] == ["", ""]
     if chunk_s == 0:
         assert shapes == [(1, 61 * 8000), (1, 60 * 8000)]
+    elif device == "cpu":  # where pieces are no faster together
+        assert shapes == [(1, 30 * 8000)] * 3 + [(1, 60 * 8000)]
     else:
         assert shapes == [(2, 30 * 8000), (1, 30 * 8000), (1, 60 * 8000)]
     for recording in recordings:
@@ -163,7 +187,7 @@ def test_pictures_are_drawn_of_whole_and_cut_ones(model, recordings):
     for outcome in outcomes:
         assert outcome.written[-1] == outcome.recording.picture
         assert outcome.recording.picture.stat().st_size > 10000
-        assert separator.is_done(outcome.recording)
+        assert separator.done_before(outcome.recording)
 
 
 def test_one_that_fails_does_not_stop_its_batch(model, recordings):
@@ -181,20 +205,34 @@ def test_one_that_fails_does_not_stop_its_batch(model, recordings):
     assert f"{names[4]}: cannot be read as audio" in errors[names[4]]
     assert f"{names[5]}: no such file" in errors[names[5]]
     done = [
-        recording for recording in recordings if separator.is_done(recording)
+        recording
+        for recording in recordings
+        if separator.done_before(recording)
     ]
     assert len(done) == 5
 
 
+NO_MEMORY = [
+    MemoryError(),
+    # of NumPy, PyTorch on a CPU and on a GPU, cuBLAS and oneDNN
+    MemoryError("Unable to allocate 18.3 MiB for an array"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+    RuntimeError("could not create a primitive"),
+]
+
+
 @pytest.mark.parametrize(("chunk_s", "num_failed"), [(None, 2), (1, 5)])
+@pytest.mark.parametrize("error", NO_MEMORY)
 def test_too_little_memory_is_a_failure_of_one(
-    model, recordings, monkeypatch, chunk_s, num_failed
+    model, recordings, monkeypatch, chunk_s, num_failed, error
 ):
     separate_batch = model.separate_batch
 
     def separate_or_fail(mix, *arguments):
         if mix.shape[1] == 8000:  # the two of 1 s, the pieces of the long ones
-            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise error
         return separate_batch(mix, *arguments)
 
     monkeypatch.setattr(model, "separate_batch", separate_or_fail)
@@ -205,13 +243,121 @@ def test_too_little_memory_is_a_failure_of_one(
     assert all("smaller --batch-size or --chunk" in error for error in errors)
 
 
-def test_a_fault_of_the_program_is_not_hidden(model, recordings, monkeypatch):
+def test_what_does_not_fit_together_is_separated_in_smaller_batches(
+    model, recordings, monkeypatch
+):
+    separate_batch = model.separate_batch
+    together = spy(model, monkeypatch)
+    separate_and_note = model.separate_batch
+
+    def separate_or_fail(mix, *arguments):
+        if mix.numel() > 25000:  # one of 3 s
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return separate_and_note(mix, *arguments)
+
+    monkeypatch.setattr(model, "separate_batch", separate_or_fail)
+    outcomes = list(FileSeparator(model, "none").separate(recordings))
+    assert sorted(shape[0] for shape in together) == [1, 1, 1, 1, 1, 3]
+    monkeypatch.setattr(model, "separate_batch", separate_batch)
+    check(outcomes, recordings, model)
+
+
+def test_one_too_large_to_be_read_does_not_stop_its_batch(
+    model, recordings, monkeypatch
+):
+    large = recordings[1].path
+
+    def read_or_fail(path, *arguments):
+        if path == large:
+            raise MemoryError("Unable to allocate 18.3 MiB for an array")
+        return read_audio(path, *arguments)
+
+    monkeypatch.setattr(many_files, "read_audio", read_or_fail)
+    outcomes = list(FileSeparator(model).separate(recordings))
+    assert len(outcomes) == len(recordings)
+    (failed,) = [outcome for outcome in outcomes if outcome.error]
+    assert failed.recording.path == large
+    assert failed.error.startswith(f"{large}: takes more memory than there is")
+
+
+def test_a_name_that_cannot_be_written_is_a_failure_of_one(
+    model, recordings, tmp_path
+):
+    recordings[4].outputs(2)[0].mkdir(parents=True)
+    long_name = tmp_path / "in" / ("x" * 245 + ".wav")
+    soundfile.write(long_name, np.zeros(800), 8000)
+    recordings += find_recordings([long_name], tmp_path / "out")
+    separator = FileSeparator(model, chunk_s=1)  # the first is cut
+    assert not any(map(separator.done_before, recordings))
+    outcomes = list(separator.separate(recordings))
+    errors = {o.recording.path: o.error for o in outcomes if o.error}
+    assert set(errors) == {recordings[4].path, long_name}
+    assert errors[recordings[4].path].endswith("4_s1.wav: Is a directory")
+    assert errors[long_name].endswith(".wav: File name too long")
+    assert sum(map(bool, map(separator.done_before, recordings))) == 7
+
+
+@pytest.mark.parametrize("chunk_s", [None, 1])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes do not fit"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_fault_of_program_or_disk_is_not_hidden(
+    model, recordings, monkeypatch, chunk_s, error
+):
     def fail(mix, *arguments):
-        raise RuntimeError("shapes do not fit")
+        raise error
 
     monkeypatch.setattr(model, "separate_batch", fail)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(FileSeparator(model).separate(recordings))
+    with pytest.raises(type(error)) as raised:
+        list(FileSeparator(model, chunk_s=chunk_s).separate(recordings))
+    assert str(raised.value).startswith(str(error))
+
+
+@pytest.mark.parametrize("chunk_s", [None, 1])
+def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, chunk_s):
+    path = tmp_path / "in" / "damaged.mp3"
+    path.parent.mkdir()
+    soundfile.write(path, speak(0, 0, 8.0, 8000), 8000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    (recording,) = find_recordings([tmp_path / "in"], tmp_path / "out")
+    num_frames = len(read_audio(path)[0])
+    assert num_frames < 0.8 * recording.num_frames(8000)
+    separator = FileSeparator(model, chunk_s=chunk_s)
+    (outcome,) = separator.separate([recording])
+    assert outcome.duration_s == num_frames / 8000
+    again = separator.done_before(recording)
+    assert again is not None
+    assert again.duration_s == outcome.duration_s
+
+
+@pytest.mark.parametrize("chunk_s", [None, 1])
+def test_the_fault_of_one_does_not_stop_the_others(
+    model, recordings, monkeypatch, chunk_s
+):
+    separate_batch = model.separate_batch
+    full_scale = np.full(round(SECONDS[4] * 16000), 0.999)
+    soundfile.write(recordings[4].path, full_scale, 16000)
+
+    def separate_or_fail(mix, *arguments):
+        if mix.mean(dim=1).max() > 0.5:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+        return separate_batch(mix, *arguments)
+
+    monkeypatch.setattr(model, "separate_batch", separate_or_fail)
+    separator = FileSeparator(model, chunk_s=chunk_s)
+    outcomes = []
+    with pytest.raises(RuntimeError, match="cuDNN error"):
+        for outcome in separator.separate(recordings):
+            outcomes.append(outcome)
+    assert len(outcomes) == len(recordings)
+    (failed,) = [outcome for outcome in outcomes if outcome.error]
+    name = recordings[4].path
+    assert failed.error.startswith(f"{name}: RuntimeError: cuDNN error")
 
 
 @pytest.mark.parametrize(

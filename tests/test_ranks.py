@@ -58,3 +58,18 @@ def test_the_first_waits_for_the_last_words_of_all():
     thread.start()
     assert ranks[0].gather(["first"]) == ["first", "two\nlines", "ü"]
     assert not thread.join()
+
+
+def test_the_first_decides_for_all():
+    store = torch.distributed.HashStore()
+    ranks = [Rank(number, 2, store=store) for number in range(2)]
+
+    def late():
+        time.sleep(0.3)
+        return [1, 2]
+
+    thread = threading.Thread(target=ranks[0].agree, args=[late])
+    thread.start()
+    assert ranks[1].agree(lambda: pytest.fail("asked")) == [1, 2]
+    thread.join()
+    assert Rank(1, 2).agree(lambda: ["alone"]) == ["alone"]

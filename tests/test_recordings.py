@@ -48,14 +48,41 @@ def test_files_folders_and_lists(tmp_path):
         ("in/a.wav", "out/a"),
         ("in/b.wav", "out/b"),
         ("in/deep/a.flac", "out/deep/a"),
-        ("calls/one.ogg", "out/one"),
-        ("calls/two.v2.wav", "out/two.v2"),
+        ("calls/one.ogg", "out/calls/one"),
+        ("calls/two.v2.wav", "out/calls/two.v2"),
         ("c.mp3", "out/c"),
     ]
     assert [path.name for path in recordings[4].outputs(2)] == [
         "two.v2_s1.wav",
         "two.v2_s2.wav",
     ]
+
+
+def test_relative_lines_of_a_list_keep_their_folders(tmp_path):
+    elsewhere = tmp_path / "abs" / "c.wav"
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "list.txt").write_text(
+        f"a/1.wav\nb/1.wav\n../up/2.wav\n./3.wav\n{elsewhere}\n"
+    )
+    recordings = find_recordings(
+        [tmp_path / "lists" / "list.txt"], tmp_path / "out"
+    )
+    assert places(recordings, tmp_path) == [
+        ("lists/a/1.wav", "out/a/1"),
+        ("lists/b/1.wav", "out/b/1"),
+        ("lists/../up/2.wav", "out/2"),
+        ("lists/3.wav", "out/3"),
+        ("abs/c.wav", "out/c"),
+    ]
+
+
+def test_what_comes_twice_counts_once(here):
+    path = write(here / "in" / "a.wav")
+    (here / "list.txt").write_text("in/a.wav\n./in/a.wav\nin/../in/a.wav\n")
+    relative = type(here)("in", "a.wav")
+    sources = [here / "list.txt", path, relative, here / "in", relative.parent]
+    recordings = find_recordings(sources, here / "out")
+    assert places(recordings, here) == [("in/a.wav", "out/in/a")]
 
 
 def test_voices_inside_the_folder_are_no_recordings(tmp_path):
@@ -73,6 +100,7 @@ def test_voices_inside_the_folder_are_no_recordings(tmp_path):
         (["a.wav"], ["a.wav"], "a.wav", "a.wav: is a file; --output"),
         ([], ["no.txt"], "out", "no.txt: no such list"),
         (["x.flac", "x.wav"], ["x.flac", "x.wav"], "out", "x.wav would both"),
+        (["in/x.mp3", "in/x.wav"], ["in"], "out", "in the suffix alone"),
         (["in/X.wav", "y/x.wav"], ["in", "y"], "out", "y/x.wav would both"),
         (["out/x.wav"], ["out/x.wav", "out/x_s2.wav"], "out", "x_s2.wav would"),
     ],
@@ -133,6 +161,28 @@ def test_other_voices_are_not_done(done, damage):
         recorded = done.path.stat().st_mtime
         os.utime(voice, (recorded - 10, recorded - 10))
     assert not done.is_done(2, 8000)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lengths", "expected"),
+    [
+        ("mp3", (500, 500), True),
+        ("mp3", (300, 300), True),  # its header promised more than there is
+        ("mp3", (300, 301), False),
+        ("mp3", (501, 501), False),
+        ("mp3", (0, 0), False),
+        ("wav", (300, 300), False),
+    ],
+)
+def test_an_mp3_file_may_hold_less_than_it_says(
+    tmp_path, suffix, lengths, expected
+):
+    path = write(tmp_path / f"a.{suffix}", 1000, 16000)
+    recording = Recording(path, tmp_path / "out" / "a")
+    assert recording.num_frames(8000) == 500
+    for voice, length in zip(recording.outputs(2), lengths, strict=True):
+        write(voice, length)
+    assert recording.is_done(2, 8000) is expected
 
 
 def test_a_recording_that_is_not_there_is_named(tmp_path):

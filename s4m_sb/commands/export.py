@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         The command's own parser.
     """
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
     parser.add_argument(
@@ -68,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace OUT_DIR if it is a model folder",
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code the run's YAML names, such as a network of "
+        "your own; only for runs of people you trust (default: only the "
+        "networks of this package, SpeechBrain and PyTorch are built)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -94,5 +100,6 @@ def run(arguments: argparse.Namespace) -> None:
         license=arguments.license,
         command=arguments.training_command,
         force=arguments.force,
+        trusted=arguments.trust,
     )
     print(f"{arguments.results_dir} -> {out_dir}")

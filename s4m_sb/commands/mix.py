@@ -5,6 +5,21 @@ from pathlib import Path
 
 from s4m_sb.errors import InputError
 
+DESCRIPTION = """\
+Make a data set of mixtures from recordings of single speakers.
+
+Makes OUTPUT/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...}: the layout of WSJ0-mix;
+with --noise that of WHAM!, with --noise and --reverb that of WHAMR!. The same
+command goes on where it was stopped."""
+
+EXAMPLES = """\
+examples:
+  s4m mix my_speech my_mixtures --count 2000 500 500 --length 4
+  s4m mix my_speech my_mixtures --num-spks 3 --sample-rate 16000
+  s4m mix my_speech my_noisy_mixtures --noise my_noise --reverb
+  s4m mix my_speech copy --metadata my_mixtures/wav8k/min/metadata.csv
+"""
+
 # Options that a metadata file decides.
 DRAWING = (
     "num_spks",
@@ -38,12 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         The command's parser.
     """
-    parser.description = (
-        "Makes OUTPUT/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...} from recordings "
-        "of single speakers: the layout of WSJ0-mix; with --noise that of "
-        "WHAM!, with --noise and --reverb that of WHAMR!. The same command "
-        "goes on where it was stopped."
-    )
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "speech",
         metavar="SPEECH",

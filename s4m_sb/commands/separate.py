@@ -2,13 +2,23 @@
 
 import argparse
 import contextlib
-import signal
+import math
 import sys
-import threading
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s4m_sb.errors import InputError
+from s4m_sb.shipped_models import DEFAULT_MODEL, shipped_names
+
+if TYPE_CHECKING:
+    from s4m_sb.many_files import FileSeparator, Outcome
+    from s4m_sb.ranks import Rank
+    from s4m_sb.recordings import Recording
+
+PIPE = Path("-")
+LEAST_CHUNK_S = 1.0  # far less, and the pieces of a recording never end
 
 DESCRIPTION = """\
 Separate the voices of audio files.
@@ -20,7 +30,24 @@ any format that libsndfile reads; several channels are averaged.
 Recordings of hours are separated in pieces, in bounded memory. A run that was
 stopped goes on when the same command is given again: files whose voices are
 there, as long as the recording and not older, are skipped. A file that fails
-does not stop the others; all failures are listed at the end."""
+does not stop the others; all failures are listed at the end.
+
+FILE may be -, a recording on stdin in any of these formats. Without --output
+its voices go to stdout then, as the channels of one 32-bit float WAV file."""
+
+JSON_KEYS = """\
+--json prints one JSON object a line on stdout for each recording, as soon as
+it is done; all messages go to stderr then:
+  path         the recording; stdin for -
+  status       separated, skipped (was separated before) or failed
+  voices       list of the voices' paths; empty if it failed
+  picture      path of the spectrograms, or null
+  sample_rate  of the voices, in Hz; null if it failed
+  duration_s   length of the recording; null if it failed
+  elapsed_s    time that it took, or null; files that are separated together
+               share theirs
+  error        why it failed, or null
+"""
 
 EXAMPLES = """\
 examples:
@@ -28,6 +55,9 @@ examples:
   s4m separate calls/*.flac --output separated --plot
   s4m separate meeting.wav --output separated --model my_model
   s4m separate archive/ more_files.txt --output separated
+  cat meeting.ogg | s4m separate - > voices.wav
+  sox meeting.mp3 -t wav - | s4m separate - --voice 1 | play -
+  s4m separate archive/ --output separated --json | jq .duration_s
   torchrun --standalone --nproc_per_node=2 -m s4m_sb separate archive/ \\
       --output separated --device cuda
 """
@@ -41,36 +71,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         The command's own parser.
     """
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES
+    parser.epilog = f"{JSON_KEYS}\n{EXAMPLES}"
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         type=Path,
         help="audio files; folders, for all audio below them; lists: text "
-        "files (.txt) with one audio file a line, relative to the list",
+        "files (.txt) with one audio file a line, relative to the list; - "
+        "for stdin; what comes twice counts once",
     )
     parser.add_argument(
         "--output",
-        required=True,
         metavar="DIR",
         type=Path,
         help="folder for the voices; those of a folder's files lie in it as "
-        "the files lie in the folder",
+        "the files lie in the folder, those of a list's relative lines as "
+        "they lie beside the list; - for stdout, if there is but one "
+        "recording (default: stdout for the recording on stdin)",
+    )
+    parser.add_argument(
+        "--voice",
+        type=int,
+        metavar="N",
+        help="send this voice alone to stdout, from 1 on",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
         help="separate again what was separated before",
     )
-    parser.add_argument(
+    model = parser.add_argument(
         "--model",
+        default=DEFAULT_MODEL,
         metavar="MODEL",
-        help="model folder (s4m export makes them), name of a model of the "
-        "package, or owner/repository on the Hugging Face Hub "
-        "(default: the small model of the package)",
+        help="name of a model of the package (s4m models lists them), model "
+        "folder (s4m export makes them), or owner/repository on the Hugging "
+        f"Face Hub (default: {DEFAULT_MODEL})",
+    )
+    model.completer = _models_and_folders  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code the model's YAML names; only for models of "
+        "people you trust (default: a model can only describe a network)",
     )
     parser.add_argument(
         "--normalize",
@@ -84,8 +129,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="separate recordings that are longer in pieces of so many "
-        "seconds, in memory for one of them; 0: never (default: recordings "
-        "above 60 s in pieces of 30 s)",
+        "seconds, at least 1, in memory for one of them; 0: never (default: "
+        "recordings above 60 s in pieces of 30 s)",
     )
     parser.add_argument(
         "--overlap",
@@ -99,7 +144,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="files of about the same length, or pieces of a long one, that "
-        "are separated at once (default: as many as make 60 s)",
+        "are separated at once (default: as many as make 60 s, or 30 s on a "
+        "CPU, which is no faster with more)",
     )
     parser.add_argument(
         "--plot",
@@ -114,6 +160,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to compute, such as cuda; with torchrun, cuda is the GPU "
         "of each process's own (default: cpu)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="numbers of the network: bf16 is faster where the processor "
+        "computes with them, and costs little quality (default: fp32)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON for programs to read, see below",
+    )
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print errors alone: no progress bar, no line for each file",
+    )
+
+
+def _models_and_folders(prefix: str, **_) -> list[str]:
+    """How what was typed after --model may go on, for argcomplete."""
+    from argcomplete.completers import DirectoriesCompleter
+
+    return [*shipped_names(), *DirectoriesCompleter()(prefix)]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -130,98 +200,228 @@ def run(arguments: argparse.Namespace) -> None:
         If the model cannot be loaded, outputs would overwrite one another,
         or a file cannot be separated; the other files are done first.
     """
-    from s4m_sb.recordings import find_recordings
+    if arguments.output is None and arguments.files == [PIPE]:
+        arguments.output = PIPE
+    _check(arguments)
 
-    recordings = find_recordings(arguments.files, arguments.output)
+    from s4m_sb.ranks import this_rank
+    from s4m_sb.signals import ended_by_sigterm
+    from s4m_sb.standard_streams import spooled_stdin
+
+    rank = this_rank()
+    if rank.count > 1 and PIPE in (*arguments.files, arguments.output):
+        raise InputError("several processes cannot share -; give files")
+    with ended_by_sigterm(), contextlib.ExitStack() as streams:
+        separate = _to_stdout if arguments.output == PIPE else _into_folder
+        stdin = None
+        if PIPE in arguments.files:
+            stdin = streams.enter_context(spooled_stdin())
+        separate(arguments, rank, stdin)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses options that do not go together, before any work is done."""
+    if arguments.output is None:
+        raise InputError(
+            "--output DIR is missing: the folder for the voices; or - for "
+            "stdout"
+        )
+    if arguments.output == PIPE:
+        if len(arguments.files) > 1:
+            raise InputError("stdout takes one recording; give --output DIR")
+        for name in ("json", "plot"):
+            if getattr(arguments, name):
+                raise InputError(
+                    f"--{name} does not go with voices on stdout; give "
+                    "--output DIR"
+                )
+    elif arguments.voice is not None:
+        raise InputError(
+            "--voice is for voices on stdout; --output DIR gets all of them"
+        )
+    if arguments.chunk is not None and not 0 <= arguments.chunk < math.inf:
+        raise InputError(
+            f"--chunk {arguments.chunk:g}: give seconds, or 0 to cut nothing"
+        )
+    if arguments.chunk and arguments.chunk < LEAST_CHUNK_S:
+        raise InputError(
+            f"--chunk {arguments.chunk:g}: give at least {LEAST_CHUNK_S:g} s, "
+            "or 0 to cut nothing"
+        )
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise InputError(
+            f"--batch-size {arguments.batch_size}: give at least 1"
+        )
     if arguments.plot:
         from s4m_sb.spectrogram import check_matplotlib
 
         check_matplotlib()
 
+
+def _to_stdout(
+    arguments: argparse.Namespace, rank: "Rank", stdin: Path | None
+) -> None:
+    """One recording; its voices are the channels of one WAV file."""
+    from s4m_sb.audio_stream import write_channels
+    from s4m_sb.recordings import find_recordings
+    from s4m_sb.standard_streams import binary_stdout
+
+    with (
+        binary_stdout() as stdout,
+        tempfile.TemporaryDirectory(prefix="s4m.") as folder,
+    ):
+        recordings = find_recordings(arguments.files, Path(folder), stdin)
+        if len(recordings) > 1:
+            raise InputError(
+                f"stdout takes one recording, not {len(recordings)}; give "
+                "--output DIR"
+            )
+        separator = _separator(arguments, rank)
+        numbers = range(1, separator.num_spks + 1)
+        if arguments.voice is not None and arguments.voice not in numbers:
+            raise InputError(
+                f"--voice {arguments.voice}: the model gives the voices 1 to "
+                f"{separator.num_spks}"
+            )
+        (outcome,) = separator.separate(recordings)
+        if outcome.error:
+            raise InputError(outcome.error)
+        written = list(outcome.written)
+        if arguments.voice is not None:
+            written = [written[arguments.voice - 1]]
+        try:
+            write_channels(stdout, written)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "stdout") from error
+
+
+def _into_folder(
+    arguments: argparse.Namespace, rank: "Rank", stdin: Path | None
+) -> None:
+    """Any number of recordings; those that fail are listed at the end."""
     from tqdm import tqdm
 
-    from s4m_sb.inference import DEFAULT_MODEL, S4MSeparation
-    from s4m_sb.many_files import FileSeparator
-    from s4m_sb.ranks import this_rank
+    from s4m_sb.recordings import find_recordings
+    from s4m_sb.reports import Report
 
-    rank = this_rank()
-    device = arguments.device
-    if device == "cuda" and rank.local is not None:
-        device = f"cuda:{rank.local}"
-    _check_device(device)
-    separator = FileSeparator(
-        S4MSeparation.from_hparams(
-            arguments.model or DEFAULT_MODEL, run_opts={"device": device}
-        ),
-        arguments.normalize,
-        arguments.chunk,
-        arguments.overlap,
-        arguments.batch_size,
-        arguments.plot,
-        progress=rank.number == 0 and sys.stderr.isatty(),
-    )
-    mine = rank.share(recordings, [_num_bytes(r.path) for r in recordings])
-    todo = mine
-    if not arguments.overwrite:
-        todo = [r for r in mine if not separator.is_done(r)]
-    if len(todo) < len(mine):
-        print(
-            f"{len(mine) - len(todo)} of {len(mine)} files were separated "
-            "before; --overwrite separates them again"
+    recordings = find_recordings(arguments.files, arguments.output, stdin)
+    separator = _separator(arguments, rank)
+    with contextlib.ExitStack() as streams:
+        report = Report(sys.stdout, arguments.json, arguments.quiet)
+        if arguments.json:
+            streams.enter_context(contextlib.redirect_stdout(sys.stderr))
+        count, done, todo = _plan(arguments, rank, separator, recordings)
+        for outcome in done:
+            report.add(outcome)
+        if done and not arguments.quiet:
+            print(
+                f"{len(done)} of {count} files were separated before; "
+                "--overwrite separates them again",
+                flush=True,
+            )
+        bar = streams.enter_context(
+            tqdm(
+                total=len(todo),
+                unit="file",
+                disable=not _shows_progress(arguments, rank)
+                or len(recordings) == 1,
+            )
         )
-    errors = {}
-    with (
-        _ended_by_sigterm(),
-        tqdm(
-            total=len(todo),
-            unit="file",
-            disable=len(recordings) == 1 or rank.number > 0,
-        ) as bar,
-    ):
-        for outcome in separator.separate(todo):
-            if outcome.error:
-                errors[outcome.recording] = outcome.error
-            else:
-                names = ", ".join(map(str, outcome.written))
-                tqdm.write(f"{outcome.recording.path} -> {names}")
-            bar.update()
+        errors: dict[Recording, str] = {}
+        fault = None
+        try:
+            for outcome in separator.separate(todo):
+                report.add(outcome)
+                if outcome.error:
+                    errors[outcome.recording] = outcome.error
+                bar.set_postfix_str(outcome.recording.path.name, refresh=False)
+                bar.update()
+        except RuntimeError as error:  # the others are done
+            fault = error
+        except BaseException:
+            bar.close()
+            _print_errors(errors.values())
+            raise
     failures = rank.gather([errors[r] for r in recordings if r in errors])
-    if failures and len(recordings) == 1:
+    if failures and len(recordings) == 1 and fault is None:
         raise InputError(failures[0])
-    for failure in failures:
-        print(f"s4m: error: {failure}", file=sys.stderr)
+    _print_errors(failures)
+    if fault is not None:
+        raise fault
     if failures:
         raise InputError(
             f"{len(failures)} of {len(recordings)} files not separated"
         )
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Cleans up before it ends, as after an interrupt of the keyboard."""
+def _plan(
+    arguments: argparse.Namespace,
+    rank: "Rank",
+    separator: "FileSeparator",
+    recordings: "list[Recording]",
+) -> "tuple[int, list[Outcome], list[Recording]]":
+    """How many there are, what is done, and what is left for this process.
 
-    def end(number, frame):
-        raise SystemExit(128 + number)
+    What is left is shared, as all that is left may be of one process's share
+    of all. The first process alone looks for what is done: for one that
+    comes later, more is, and it would share something else.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def share(items: "list[Recording]") -> "list[Recording]":
+        return rank.share(items, [_num_bytes(item.path) for item in items])
+
+    if rank.store is None:  # nobody to agree with
+        recordings = share(recordings)
+    done = {}
+
+    def find_done() -> list[int]:
+        for position, recording in enumerate(recordings):
+            outcome = separator.done_before(recording)
+            if outcome is not None:
+                done[position] = outcome
+        return list(done)
+
+    positions = set() if arguments.overwrite else set(rank.agree(find_done))
+    todo = [r for i, r in enumerate(recordings) if i not in positions]
+    if rank.store is not None:
+        todo = share(todo)
+    return len(recordings), list(done.values()), todo
+
+
+def _print_errors(errors: Iterable[str]) -> None:
+    from s4m_sb.reports import printable
+
+    for error in errors:
+        print(f"s4m: error: {printable(error)}", file=sys.stderr)
+
+
+def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
+    from s4m_sb.devices import check_device
+    from s4m_sb.inference import S4MSeparation
+    from s4m_sb.many_files import FileSeparator
+
+    device = arguments.device
+    if device == "cuda" and rank.local is not None:
+        device = f"cuda:{rank.local}"
+    check_device(device)
+    return FileSeparator(
+        S4MSeparation.from_hparams(
+            arguments.model,
+            run_opts={"device": device, "precision": arguments.precision},
+            trusted=arguments.trust,
+        ),
+        arguments.normalize,
+        arguments.chunk,
+        arguments.overlap,
+        arguments.batch_size,
+        arguments.plot,
+        progress=_shows_progress(arguments, rank),
+    )
+
+
+def _shows_progress(arguments: argparse.Namespace, rank: "Rank") -> bool:
+    return rank.number == 0 and not arguments.quiet and sys.stderr.isatty()
 
 
 def _num_bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: {reason}") from error
