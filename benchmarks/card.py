@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""Measures a model as its card states it, on talkers it never heard.
+
+    python benchmarks/card.py s4m-8k PACK/manifest.csv results/card
+    python benchmarks/card.py s4m-8k-noisy PACK/manifest.csv results/noisy \\
+        --noise PACK/manifest.csv --reverb --snr 0 12
+
+Makes the test mixtures as `s4m mix` does, separates each, and writes
+`scores.csv` (a row for each mixture), `long.csv` (a row for each long
+recording) and `card.md`, the tables that it prints.
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from s4m_sb import metrics  # noqa: E402
+from s4m_sb.atomic import replacing  # noqa: E402
+from s4m_sb.audio import read_audio  # noqa: E402
+from s4m_sb.corpus import Utterance  # noqa: E402
+from s4m_sb.errors import InputError, one_line  # noqa: E402
+from s4m_sb.inference import S4MSeparation  # noqa: E402
+from s4m_sb.layout import Content, folders  # noqa: E402
+from s4m_sb.mix_csv import list_mixtures, read_signal, write_table  # noqa: E402
+from s4m_sb.mix_dataset import make_mix_dataset  # noqa: E402
+from s4m_sb.mix_metadata import read_rows  # noqa: E402
+from s4m_sb.splits import speech_splits  # noqa: E402
+
+LONG_S = 90.0
+WINDOW_S = 8.0  # in which two voices are told apart for sure
+CHUNK_S, OVERLAP_S = 30.0, 4.0  # of `s4m separate`
+PAUSE_S = 10.0  # both are silent that long, twice in a long recording
+
+GENDERS = {1: "same", 2: "different"}  # by how many there are in a mixture
+
+Row = dict[str, str | float]
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", help="name of a shipped model, or a folder")
+    add("speech", type=Path, help="manifest; its column gender is used")
+    add("output_folder", type=Path, help="gets mixtures and scores")
+    add("--noise", type=Path, help="folder or manifest")
+    add("--snr", type=float, nargs=2, default=(-6.0, 3.0), metavar="DB")
+    add("--reverb", action="store_true", help="every mixture in a room")
+    add("--count", type=int, default=200, help="of mixtures")
+    add("--pairs", type=int, default=20, help="of talkers, for 90 s each")
+    add("--seed", type=int, default=1)
+    add("--threads", type=int, default=1)
+    arguments = parser.parse_args(argv)
+    if arguments.count < 1 or arguments.pairs < 0:
+        parser.error("argument --count, --pairs: must be above 0")
+    return arguments
+
+
+def genders(manifest: Path) -> dict[str, str]:
+    """The gender of each speaker, where the manifest has that column."""
+    with open(manifest, encoding="utf-8", newline="") as file:
+        return {
+            row["speaker"]: row["gender"]
+            for row in csv.DictReader(file)
+            if row.get("speaker") and row.get("gender")
+        }
+
+
+def score_mixtures(
+    model: S4MSeparation, arguments: argparse.Namespace
+) -> list[Row]:
+    """Separates the mixtures of the test split, and each talker alone."""
+    rate = model.hparams.sample_rate
+    split = (
+        make_mix_dataset(
+            arguments.speech,
+            arguments.output_folder / "mixtures",
+            sample_rate=rate,
+            segment_s=4.0,
+            level_range_db=(-5.0, 5.0),
+            num_mixtures=(0, 0, arguments.count),
+            seed=arguments.seed,
+            noise=arguments.noise,
+            snr_range_db=tuple(arguments.snr),
+            reverb=arguments.reverb,
+            progress=True,
+        )
+        / "tt"
+    )
+    noise, reverb = arguments.noise is not None, arguments.reverb
+    named = {
+        content: name for name, content in folders(2, noise, reverb).items()
+    }
+    kinds = {
+        "mix": named[Content((0, 1), noise, reverb)],
+        "s1": named[Content((0,), reverberant=reverb)],
+        "s2": named[Content((1,), reverberant=reverb)],
+    }
+    speakers: dict[str, dict[str, str]] = {}
+    for _, row in read_rows(split.parent / "metadata.csv"):
+        speakers.setdefault(row["mixture"], {})[row["source"]] = row["speaker"]
+    gender = genders(arguments.speech)
+
+    rows = []
+    for files in tqdm(list_mixtures(split, kinds, rate), desc="mixtures"):
+        name = files["ID"]
+        mix, *sources = (
+            read_signal(files[f"{signal}_wav"], rate) for signal in kinds
+        )
+        target = torch.stack(sources, dim=1)[None]
+        talkers = [speakers[name][source] for source in ("s1", "s2")]
+        sexes = {gender.get(talker) for talker in talkers}
+        rows.append(
+            {
+                "mixture": name,
+                "gender": "" if None in sexes else GENDERS[len(sexes)],
+            }
+            | scores(model, mix[None], target)
+            | {"one talker": alone(model, target[:, :, 0])}
+        )
+    return rows
+
+
+def scores(
+    model: S4MSeparation, mix: torch.Tensor, target: torch.Tensor
+) -> dict[str, float]:
+    """Rates the voices of a mixture: means over both, improvements too."""
+    voices = model.separate_batch(mix)
+    _, order = metrics.pit_si_snr(estimate=voices, target=target)
+    voices = metrics.reorder(voices, order)
+    heard = mix[:, :, None].expand_as(target)
+    rate = model.hparams.sample_rate
+    rated: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "SI-SNR": lambda signal: metrics.si_snr(signal, target),
+        "SDR": lambda signal: metrics.sdr(signal, target),
+        "PESQ": lambda signal: metrics.pesq(signal, target, rate),
+        "STOI": lambda signal: metrics.stoi(signal, target, rate),
+    }
+    values = {}
+    for metric, score in rated.items():
+        values[metric] = float(score(voices).mean())
+        values[f"{metric}i"] = values[metric] - float(score(heard).mean())
+    return values
+
+
+def alone(model: S4MSeparation, talker: torch.Tensor) -> float:
+    """SI-SNR of the better output for a talker whom nobody disturbs, in dB."""
+    voices = model.separate_batch(talker)
+    target = talker[:, :, None].expand_as(voices)
+    return float(metrics.si_snr(voices, target).max())
+
+
+def score_long(
+    model: S4MSeparation, arguments: argparse.Namespace
+) -> list[Row]:
+    """Separates long recordings in pieces: does each voice keep its output?
+
+    Two talkers speak for 90 s, with two pauses of both. A window counts as
+    exchanged if the outputs fit the talkers better the other way round there
+    than as they do on the whole.
+    """
+    rate = model.hparams.sample_rate
+    corpus = speech_splits(
+        arguments.speech, "folder", ["tt"], 2, arguments.seed
+    )["tt"]
+    rng = np.random.default_rng(arguments.seed)
+    rows = []
+    for _ in tqdm(range(arguments.pairs), desc="long recordings"):
+        names = sorted(rng.choice(sorted(corpus.speakers), 2, replace=False))
+        num_frames = round(LONG_S * rate)
+        target = torch.stack(
+            [speech(corpus.speakers[name], rate, num_frames) for name in names]
+        ).T[None]
+        pause = round(PAUSE_S * rate)
+        for start in (num_frames // 4, num_frames * 5 // 8):
+            target[:, start : start + pause] = 0
+        voices = model.separate_batch(
+            target.sum(2), chunk_s=CHUNK_S, overlap_s=OVERLAP_S
+        )
+        exchanged = windows(voices, target, round(WINDOW_S * rate))
+        rows.append(
+            {
+                "talkers": " ".join(names),
+                "windows": len(exchanged),
+                "exchanged": sum(exchanged),
+            }
+        )
+    return rows
+
+
+def speech(
+    utterances: Iterable[Utterance], sample_rate: int, num_frames: int
+) -> torch.Tensor:
+    """A talker's utterances in a row, again and again, at an RMS of 0.05."""
+    signal = torch.cat(
+        [read_audio(one.path, sample_rate)[0] for one in utterances]
+    )
+    signal = signal.repeat(-(-num_frames // len(signal)))[:num_frames]
+    return 0.05 * signal / signal.square().mean().sqrt()
+
+
+def windows(
+    voices: torch.Tensor, target: torch.Tensor, length: int
+) -> list[bool]:
+    """Whether the voices are exchanged, for each window with speech."""
+    _, order = metrics.pit_si_snr(estimate=voices, target=target)
+    voices = metrics.reorder(voices, order)
+    exchanged = []
+    for start in range(0, target.shape[1] - length + 1, length):
+        window = slice(start, start + length)
+        if not target[:, window].any(dim=1).all():
+            continue
+        pairs = metrics.pairwise_si_snr(
+            estimate=voices[:, window], target=target[:, window]
+        )[0]
+        exchanged.append(
+            bool(pairs.fliplr().diagonal().sum() > pairs.diagonal().sum())
+        )
+    return exchanged
+
+
+def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
+    """The tables of the card, in Markdown."""
+    groups = {"all": rows} | {
+        f"{kind} gender": [row for row in rows if row["gender"] == kind]
+        for kind in GENDERS.values()
+    }
+    groups = {name: group for name, group in groups.items() if group}
+    names = ["SI-SNR", "SDR", "PESQ", "STOI"]
+    names = [name + i for i in ("i", "") for name in names]
+    sizes = " | ".join(f"{n} ({len(group)})" for n, group in groups.items())
+    lines = [f"| metric | {sizes} |", "|---|" + "---|" * len(groups)]
+    for name in names:
+        unit = " dB" if name.startswith("S") and "STOI" not in name else ""
+        digits = 3 if "STOI" in name else 2
+        means = [
+            f"{statistics.fmean(float(row[name]) for row in group):.{digits}f}"
+            for group in groups.values()
+        ]
+        cells = " | ".join(mean + unit for mean in means)
+        lines.append(f"| {name} | {cells} |")
+    gains = [float(row["SI-SNRi"]) for row in rows]
+    undisturbed = [float(row["one talker"]) for row in rows]
+    silence = model.separate_batch(torch.zeros(1, 32000))
+    lines += [
+        "",
+        f"SI-SNRi: median {statistics.median(gains):.2f} dB, below 0 dB for "
+        f"{sum(gain < 0 for gain in gains)} mixtures, above 8 dB for "
+        f"{sum(gain > 8 for gain in gains)}.",
+        f"One talker alone: SI-SNR of the better output "
+        f"{statistics.fmean(undisturbed):.1f} dB on average, "
+        f"{statistics.median(undisturbed):.1f} dB in the median, "
+        f"{min(undisturbed):.1f} dB at least.",
+        f"Silence: the largest sample of the outputs is "
+        f"{float(silence.abs().max()):g}.",
+    ]
+    if long:
+        exchanged = [int(row["exchanged"]) for row in long]
+        total = sum(int(row["windows"]) for row in long)
+        lines.append(
+            f"Two talkers for {LONG_S:g} s with pauses, in pieces of "
+            f"{CHUNK_S:g} s: {sum(exchanged)} of {total} windows of "
+            f"{WINDOW_S:g} s are exchanged, in {sum(map(bool, exchanged))} of "
+            f"{len(long)} recordings."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    arguments = parse_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    model = S4MSeparation.from_hparams(arguments.model)
+    rows = score_mixtures(model, arguments)
+    write_table(arguments.output_folder / "scores.csv", rows)
+    long = score_long(model, arguments)
+    if long:
+        write_table(arguments.output_folder / "long.csv", long)
+    text = tables(rows, long, model)
+    with replacing(arguments.output_folder / "card.md") as temporary:
+        temporary.write_text(text, "utf-8")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"card.py: {one_line(error)}")
