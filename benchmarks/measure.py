@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +39,7 @@ STATUS = Path("/proc/self/status")
 NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory")
 Modules = dict[str, nn.Module]
 Case = dict[str, object]
+EXACT = nullcontext()  # float32
 
 
 def count_size(case: Case, job: dict) -> dict:
@@ -104,9 +106,11 @@ def measure_times(case: Case, job: dict) -> dict:
 
 
 def prepare(case: Case, job: dict) -> Callable[[torch.Tensor], None]:
-    """What is to be measured, as a function of a mixture ``[1, T]``."""
+    """What is to be measured, as a function of mixtures ``[B, T]``."""
     device = torch.device(job["device"])
     torch.set_num_threads(job["threads"])
+    torch.backends.cudnn.allow_tf32 = job["precision"] == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = job["precision"] == "tf32"
     torch.manual_seed(0)
     options = dict(job["options"])
     if case["checkpoint"]:
@@ -114,20 +118,27 @@ def prepare(case: Case, job: dict) -> Callable[[torch.Tensor], None]:
     modules = build(case["model"], options)
     for module in modules.values():
         module.to(device).train(case["training"])
-    return training_step(modules) if case["training"] else inference(modules)
+    call = training_step if case["training"] else inference
+    cast = torch.autocast(device.type, torch.bfloat16)
+    return call(modules, cast if job["precision"] == "bf16" else EXACT)
 
 
-def inference(modules: Modules) -> Callable[[torch.Tensor], None]:
+def inference(
+    modules: Modules, cast: AbstractContextManager = EXACT
+) -> Callable[[torch.Tensor], None]:
     """Separation without gradients."""
 
     @torch.inference_mode()
     def call(mixture):
-        separate(mixture, None, **modules)
+        with cast:
+            separate(mixture, None, **modules)
 
     return call
 
 
-def training_step(modules: Modules) -> Callable[[torch.Tensor], None]:
+def training_step(
+    modules: Modules, cast: AbstractContextManager = EXACT
+) -> Callable[[torch.Tensor], None]:
     """One update by PIT SI-SNR, clipped gradients and Adam."""
     parameters = [p for m in modules.values() for p in m.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-4)
@@ -137,7 +148,9 @@ def training_step(modules: Modules) -> Callable[[torch.Tensor], None]:
         shape = (*mixture.shape, NUM_SPKS)
         target = torch.randn(shape, generator=generator, device=mixture.device)
         optimizer.zero_grad()
-        estimate = separate(mixture, None, **modules)
+        with cast:
+            estimate = separate(mixture, None, **modules)
+        estimate = estimate.float()
         pit_si_snr_loss(target=target, estimate=estimate).mean().backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
@@ -146,12 +159,11 @@ def training_step(modules: Modules) -> Callable[[torch.Tensor], None]:
 
 
 def draw_signal(case: Case, job: dict) -> torch.Tensor:
-    """Noise of the length of the case, ``[1, T]``."""
+    """Noise of the length of the case, ``[B, T]``."""
     generator = torch.Generator().manual_seed(0)
     rate = ROWS[case["model"]]["sample_rate"]
-    mixture = torch.randn(
-        1, round(case["length_s"] * rate), generator=generator
-    )
+    shape = case["batch_size"], round(case["length_s"] * rate)
+    mixture = torch.randn(shape, generator=generator)
     return mixture.to(job["device"])
 
 

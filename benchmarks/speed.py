@@ -39,6 +39,11 @@ import s4m_sb  # noqa: E402
 from s4m_sb.atomic import replacing  # noqa: E402
 
 PARTS = ["sizes", "memory", "inference", "training", "import"]
+PRECISIONS = {
+    "fp32": "float32 without TF32",
+    "tf32": "float32, TF32 in convolutions and products",
+    "bf16": "bfloat16 by autocast",
+}
 SHORT_S = 4.0  # length of the clips whose times are compared
 # A tiny network under the same names, to try the script.
 SMALL = {
@@ -73,10 +78,21 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--lengths", nargs="+", type=float, default=[1.0, 4.0, 30.0, 300.0])
     add("--repetitions", type=int, default=7, help="turns up to 4 s of audio")
     add("--training_s", type=float, default=SHORT_S, help="clip of a step")
+    add("--batch_sizes", nargs="+", type=int, default=[1], help="of a step")
     add("--device", default="cpu", help="cpu, cuda or cuda:<number>")
+    add(
+        "--precision",
+        choices=list(PRECISIONS),
+        default="fp32",
+        help="a folder of its own for each; tf32: on a GPU",
+    )
     add("--threads", type=int, default=torch.get_num_threads())
     add("--limit_s", type=float, default=120.0, help="for one call")
-    add("--memory_gib", type=float, help="for one call; default: 80 %% of free")
+    add(
+        "--memory_gib",
+        type=float,
+        help="for one call on a CPU; default: 80 %% of free",
+    )
     add("--parts", nargs="*", choices=PARTS, default=PARTS)
     add("--quick", action="store_true", help="toy networks, short: try it")
     arguments = parser.parse_args(argv)
@@ -89,6 +105,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"argument --{name}: must be above 0")
     if min(arguments.lengths) <= 0:
         parser.error("argument --lengths: must be above 0")
+    if min(arguments.batch_sizes) < 1:
+        parser.error("argument --batch_sizes: must be above 0")
+    if arguments.precision == "tf32" and arguments.device == "cpu":
+        parser.error("argument --precision: tf32 is for a GPU")
     if arguments.memory_gib is None:
         arguments.memory_gib = round(0.8 * free_gib(), 1)
     return arguments
@@ -109,12 +129,15 @@ def short_s(arguments: argparse.Namespace) -> float:
     return min(arguments.lengths, key=lambda length: abs(length - SHORT_S))
 
 
-def case(kind: str, model: str, length_s: float, part: str = "") -> dict:
+def case(
+    kind: str, model: str, length_s: float, part: str = "", batch_size: int = 1
+) -> dict:
     """What `measure.py` is told of a call."""
     return {
         "kind": kind,
         "model": model,
         "length_s": length_s,
+        "batch_size": batch_size,
         "training": part.startswith("training"),
         "checkpoint": part == "training, checkpointed",
     }
@@ -127,26 +150,23 @@ class Process:
     ---------
     arguments : argparse.Namespace
         Of the command line.
-    training : bool
-        Whether it measures training steps, for which the C library is told
-        to keep memory.
     """
 
-    def __init__(self, arguments: argparse.Namespace, training: bool):
+    def __init__(self, arguments: argparse.Namespace):
         self.folder = arguments.output_folder
         job = {
             "options": SMALL if arguments.quick else {},
             "device": arguments.device,
+            "precision": arguments.precision,
             "threads": arguments.threads,
             "limit_s": arguments.limit_s,
             "memory_gib": arguments.memory_gib,
         }
-        variables = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads))
-        if training:
-            variables |= MALLOC
+        # The C library keeps freed memory, as for `s4m` and the recipes.
+        threads = {"OMP_NUM_THREADS": str(arguments.threads)}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "measure.py"), json.dumps(job)],
-            env=variables,
+            env={**os.environ, **MALLOC, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -160,21 +180,29 @@ class Process:
         self.process.communicate()
 
     def run(self, name: str, cases: list[dict]) -> None:
-        """Measures cases, and keeps them in ``<name>.json``."""
-        found = []
+        """Measures cases, and keeps them in ``<name>.json``.
+
+        What was there of other networks and lengths stays.
+        """
+        measured = {key(run) for one in cases for run in one.get("runs", [one])}
+        path = self.folder / f"{name}.json"
+        found = [
+            one
+            for one in read_cases(path)
+            if measured.isdisjoint(map(key, one.get("runs", [one])))
+        ]
         for one in tqdm(cases, desc=name, mininterval=0):
             print(json.dumps(one), file=self.process.stdin, flush=True)
             line = self.process.stdout.readline()
             if not line:
                 sys.exit(f"speed.py: error: {name}: measure.py broke off")
             found.append(json.loads(line))
-        with replacing(self.folder / f"{name}.json") as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
-def read_cases(name: str, arguments: argparse.Namespace) -> list[dict]:
+def read_cases(path: Path) -> list:
     """What was measured before."""
-    path = arguments.output_folder / f"{name}.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else []
 
 
@@ -182,7 +210,7 @@ def run_inference(arguments: argparse.Namespace) -> None:
     """Measures separation, and the sizes of the networks."""
     models, lengths = arguments.models, sorted(arguments.lengths)
     short = short_s(arguments)
-    with Process(arguments, training=False) as process:
+    with Process(arguments) as process:
         if "sizes" in arguments.parts:
             process.run("sizes", [case("size", m, 0) for m in models])
         if "memory" in arguments.parts:
@@ -200,29 +228,39 @@ def run_inference(arguments: argparse.Namespace) -> None:
 
 def run_training(arguments: argparse.Namespace) -> None:
     """Measures training steps, with checkpointing where there is any."""
-    runs = [(model, "training") for model in arguments.models]
-    runs += [
+    parts = [(model, "training") for model in arguments.models]
+    parts += [
         (model, "training, checkpointed")
         for model in arguments.models
         if model.startswith("s4m")
     ]
     length = arguments.training_s
-    with Process(arguments, training=True) as process:
+    sizes = sorted(set(arguments.batch_sizes))
+
+    def steps(kind: str, size: int) -> list[dict]:
+        return [case(kind, m, length, part, size) for m, part in parts]
+
+    with Process(arguments) as process:
         if "memory" in arguments.parts:
-            cases = [case("memory", m, length, part) for m, part in runs]
+            cases = [step for size in sizes for step in steps("memory", size)]
             process.run("training-memory", cases)
         if "training" in arguments.parts:
-            calls = [case("call", m, length, part) for m, part in runs]
             count = -(-arguments.repetitions // 2)
-            turns = take_turns(calls, count, "training-memory", arguments)
-            process.run("training", [turns])
+            turns = [
+                take_turns(
+                    steps("call", size), count, "training-memory", arguments
+                )
+                for size in sizes
+            ]
+            process.run("training", turns)
 
 
 def take_turns(
     runs: list[dict], count: int, name: str, arguments: argparse.Namespace
 ) -> dict:
     """A case of several calls, less those beyond the limits."""
-    skipped = [key(c) for c in read_cases(name, arguments) if "mark" in c]
+    path = arguments.output_folder / f"{name}.json"
+    skipped = [key(found) for found in read_cases(path) if "mark" in found]
     return {
         "kind": "times",
         "runs": [run for run in runs if key(run) not in skipped],
@@ -239,7 +277,7 @@ def repetitions_for(length_s: float, short: float, repetitions: int) -> int:
 def key(found: dict) -> tuple:
     """What tells calls apart."""
     names = ("model", "length_s", "training", "checkpoint")
-    return tuple(found[name] for name in names)
+    return found.get("batch_size", 1), *(found[name] for name in names)
 
 
 def import_times(repetitions: int = 3) -> list[float]:
@@ -264,21 +302,37 @@ def describe(arguments: argparse.Namespace) -> str:
     """Under which conditions the table was measured, in Markdown."""
     if arguments.device == "cpu":
         where = f"{cpu_name()}, threads: {arguments.threads}"
+        most = f"more than {arguments.memory_gib:g} GiB"
     else:
-        where = torch.cuda.get_device_name(arguments.device)
+        about = torch.cuda.get_device_properties(arguments.device)
+        where = about.name
+        most = f"more than the GPU's {about.total_memory / 2**30:.0f} GiB"
     return (
-        f"Batches of one, float32, clips of {short_s(arguments):g} s unless "
-        f"said otherwise ({arguments.training_s:g} s in training), "
+        "Batches of one and clips of "
+        f"{short_s(arguments):g} s, unless said otherwise "
+        f"({arguments.training_s:g} s in training), "
+        f"{PRECISIONS[arguments.precision]}, "
         f"{platform.system()}, {where}. Networks take turns; times are "
         f"medians of {arguments.repetitions} calls (fewer where they are "
         "longer), ratios are medians of ratios within a turn. Memory is what "
         'a call takes on top of the loaded network. "too long": more than '
-        f'{arguments.limit_s:g} s for a call; "no memory": more than '
-        f"{arguments.memory_gib:g} GiB.\n\n"
-        f"`python benchmarks/speed.py {shlex.join(sys.argv[1:])}` with "
-        f"s4m_sb {s4m_sb.__version__}{commit()}, torch {torch.__version__}, "
+        f'{arguments.limit_s:g} s for a call; "no memory": {most}.\n\n'
+        f"{', '.join(remember_command(arguments))} with s4m_sb "
+        f"{s4m_sb.__version__}{commit()}, torch {torch.__version__}, "
         f"speechbrain {speechbrain.__version__}."
     )
+
+
+def remember_command(arguments: argparse.Namespace) -> list[str]:
+    """This command, if it measures, and those before it, in Markdown."""
+    path = arguments.output_folder / "commands.json"
+    commands = read_cases(path)
+    command = f"`python benchmarks/speed.py {shlex.join(sys.argv[1:])}`"
+    if arguments.parts and command not in commands:
+        commands.append(command)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(commands, indent=1), "utf-8")
+    return commands
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -297,10 +351,10 @@ def main(argv: list[str] | None = None) -> int:
     cases = [
         found
         for name in (*names, "training")
-        for found in read_cases(name, arguments)
+        for found in read_cases(folder / f"{name}.json")
     ]
     rows = speed_table.collect_rows(cases)
-    import_s = read_cases("import", arguments)
+    import_s = read_cases(folder / "import.json")
     targets = speed_table.check_targets(
         rows,
         (short_s(arguments), max(arguments.lengths)),

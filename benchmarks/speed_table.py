@@ -29,9 +29,11 @@ COLUMNS = (
     "gmac_per_s",
     "part",
     "length_s",
+    "batch_size",
     "mark",
     "time_s",
     "real_time_factor",
+    "audio_s_per_s",
     "time_to_s4m_tiny",
     "time_to_twin",
     "repetitions",
@@ -70,6 +72,7 @@ def collect_rows(cases: list[dict]) -> list[Row]:
                 "sample_rate": about["sample_rate"],
                 "part": key[1],
                 "length_s": length_s,
+                "batch_size": case.get("batch_size", 1),
                 "mark": "",
             }
             if "parameters" in size:
@@ -96,7 +99,9 @@ def collect_rows(cases: list[dict]) -> list[Row]:
                 row, part = row_of(run), part_of(run)
                 seconds = times[run["model"], part]
                 row["time_s"] = statistics.median(seconds)
-                row["real_time_factor"] = row["time_s"] / run["length_s"]
+                audio_s = row["batch_size"] * run["length_s"]
+                row["real_time_factor"] = row["time_s"] / audio_s
+                row["audio_s_per_s"] = audio_s / row["time_s"]
                 row["repetitions"] = len(seconds)
                 plain = part.removesuffix(", checkpointed")
                 for column, other in (
@@ -108,7 +113,11 @@ def collect_rows(cases: list[dict]) -> list[Row]:
     order = list(ROWS)
     return sorted(
         rows.values(),
-        key=lambda row: (order.index(row["model"]), row["part"]),
+        key=lambda row: (
+            order.index(row["model"]),
+            row["batch_size"],
+            row["part"],
+        ),
     )
 
 
@@ -116,7 +125,10 @@ def part_of(case: dict) -> str:
     """What was measured."""
     if not case["training"]:
         return "inference"
-    return "training" + (", checkpointed" if case["checkpoint"] else "")
+    size = case.get("batch_size", 1)
+    batch = f", batches of {size}" if size > 1 else ""
+    checkpointed = ", checkpointed" if case["checkpoint"] else ""
+    return f"training{batch}{checkpointed}"
 
 
 def paired_ratio(times: list[float], others: list[float]) -> float:
@@ -346,7 +358,28 @@ def markdown(
         for what, bound, value, kept in targets
     ]
     tables = [grid(lines), grid(over_length), grid(verdicts)]
+    if any(row["batch_size"] > 1 for row in rows):
+        tables.insert(2, grid(by_batch(rows, training_s)))
     return "\n\n".join([caption, *tables]) + "\n"
+
+
+def by_batch(rows: list[Row], training_s: float) -> list[list[str]]:
+    """What training steps with batches of several sizes get through."""
+    lines = [
+        ["model", "step", "audio for 1 s of time (s)", "memory (GiB)"],
+        ["---", "---", "---:", "---:"],
+    ]
+    for row in rows:
+        if row["part"] == "inference" or row["length_s"] != training_s:
+            continue
+        cells = [
+            f"{row[column]:.{digits}f}"
+            if not math.isnan(row.get(column, math.nan))
+            else MARKS[row["mark"]]
+            for column, digits in (("audio_s_per_s", 1), ("peak_memory_gib", 2))
+        ]
+        lines.append([ROWS[row["model"]]["name"], row["part"], *cells])
+    return lines
 
 
 def grid(lines: Iterable[list[str]]) -> str:

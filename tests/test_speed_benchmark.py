@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from speed_networks import ROWS, build  # noqa: E402
 JOB = {
     "options": speed.SMALL,
     "device": "cpu",
+    "precision": "fp32",
     "threads": 1,
     "limit_s": None,
     "memory_gib": None,
@@ -133,6 +135,58 @@ def test_memory_is_that_of_the_call():
     assert marked == {"mark": "memory"}
 
 
+BACKENDS = (torch.backends.cudnn, torch.backends.cuda.matmul)
+
+
+@pytest.fixture
+def tf32():
+    """Is as before in the end."""
+    before = [backend.allow_tf32 for backend in BACKENDS]
+    yield
+    for backend, allowed in zip(BACKENDS, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+@pytest.mark.usefixtures("tf32")
+@pytest.mark.parametrize("part", ["", "training"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_numbers_are_those_of_the_precision(monkeypatch, part, precision):
+    for backend in BACKENDS:
+        backend.allow_tf32 = precision != "tf32"
+    seen = []
+
+    def separate_and_note(*arguments, **modules):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return separate(*arguments, **modules)
+
+    monkeypatch.setattr(measure, "separate", separate_and_note)
+    case = call("memory", part=part)
+    job = {**JOB, "precision": precision}
+    measure.prepare(case, job)(measure.draw_signal(case, job))
+    assert seen == [precision == "bf16"]
+    for backend in BACKENDS:
+        assert backend.allow_tf32 is (precision == "tf32")
+
+
+def test_the_caption_says_what_was_measured(monkeypatch, tmp_path, capsys):
+    words = [str(tmp_path), "--quick", "--parts"]
+    cpu = speed.parse_arguments([*words, "--memory_gib", "3"])
+    assert '"no memory": more than 3 GiB.' in speed.describe(cpu)
+    assert ", float32 without TF32, " in speed.describe(cpu)
+    about = SimpleNamespace(name="H200", total_memory=139 * 2**30)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: about
+    )
+    gpu = ["--device", "cuda", "--precision", "tf32"]
+    caption = speed.describe(speed.parse_arguments([*words, *gpu]))
+    assert "TF32 in convolutions and products, " in caption
+    assert "H200. " in caption
+    assert """"no memory": more than the GPU's 139 GiB.""" in caption
+    with pytest.raises(SystemExit):
+        speed.parse_arguments([*words, "--precision", "tf32"])
+    assert "tf32 is for a GPU" in capsys.readouterr().err
+
+
 def test_what_takes_too_long_is_marked(monkeypatch):
     def dawdle(*_):
         return lambda mixture: [torch.ones(1) + 1 for _ in iter(int, 1)]
@@ -173,6 +227,28 @@ def test_ratios_are_those_within_a_turn():
     assert tiny["time_to_twin"] == pytest.approx(1 / 3)
 
 
+def test_batches_are_compared_by_the_audio_that_they_get_through():
+    part = "training, batches of 8"
+    runs = [
+        call("call", model, 4.0, "training", batch_size=8)
+        for model in ("s4m-tiny", "twin")
+    ]
+    alone = call("call", "s4m-tiny", 4.0, "training")
+    assert measure.draw_signal(runs[0], JOB).shape == (8, 32000)
+    old = {k: v for k, v in alone.items() if k != "batch_size"}
+    assert speed.key(old) == speed.key(alone) != speed.key(runs[0])
+    full = {**runs[1], "kind": "memory", "mark": "memory"}
+    rows = speed_table.collect_rows(
+        [times(runs[:1], [[2.0]]), times([alone], [[0.5]]), full]
+    )
+    found = [(row["part"], row.get("audio_s_per_s")) for row in rows]
+    assert found == [("training", 8.0), (part, 16.0), (part, None)]
+    targets = speed_table.check_targets(rows, (4.0, 300.0), 4.0, 1.0)
+    text = speed_table.markdown(rows, targets, 4.0, 4.0, "Caption.")
+    assert f"| S4M-tiny | {part} | 16.0 | - |" in text
+    assert f"{part} | no memory | no memory |" in text
+
+
 def test_targets():
     plain, checkpointed = "training", "training, checkpointed"
     tiny = [
@@ -209,6 +285,7 @@ def test_targets():
 def test_run_to_its_table(tmp_path):
     models = ["s4m-tiny", "twin", "dprnn"]
     words = [tmp_path, "--quick", "--threads", 1, "--models", *models]
+    words += ["--batch_sizes", 1, 2]
     words += ["--parts", "sizes", "memory", "inference", "training"]
     printed = subprocess.run(
         [sys.executable, str(SPEED), *map(str, words)],
@@ -221,7 +298,7 @@ def test_run_to_its_table(tmp_path):
     with open(tmp_path / "speed.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == sorted(
-        ["s4m-tiny"] * 4 + ["twin"] * 3 + ["dprnn"] * 3,
+        ["s4m-tiny"] * 6 + ["twin"] * 4 + ["dprnn"] * 4,
         key=list(ROWS).index,
     )
     for row in rows:
