@@ -52,8 +52,9 @@ def test_training_commands_name_files_and_keys_that_are_there(words):
         if key not in ("--distributed_backend", "--device")
     }
     overrides.setdefault("data_folder", "/data")
-    if "base_folder_dm: !PLACEHOLDER" in text:
-        overrides.setdefault("base_folder_dm", "/data")
+    for key in ("base_folder_dm", "noise_folder_dm"):
+        if f"{key}: !PLACEHOLDER" in text:
+            overrides.setdefault(key, "/data")
     # HyperPyYAML refuses a key that the YAML does not have.
     hparams = load_hyperpyyaml(text, overrides)
     assert hparams["MaskNet"].num_spks == overrides.get("num_spks", 2)
