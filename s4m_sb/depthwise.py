@@ -125,6 +125,7 @@ class _DepthwiseConv(torch.autograd.Function):
     def forward(ctx, signal, scale, shift, slope, mask, weight, bias, stride):
         ctx.save_for_backward(signal, scale, shift, slope, mask, weight)
         ctx.stride = stride
+        ctx.bias_dtype = None if bias is None else bias.dtype
         read = _masked(Affine(signal, scale, shift, slope).read(), mask)
         return _convolve(read, weight, bias, stride)
 
@@ -140,7 +141,7 @@ class _DepthwiseConv(torch.autograd.Function):
             read = _masked(x.read(), mask).to(grad.dtype)
             grad_weight = _weight_gradient(read, grad, weight, ctx.stride)
         if needed[6]:
-            grad_bias = grad.sum((0, 1))
+            grad_bias = grad.sum((0, 1), dtype=ctx.bias_dtype)
         inner: tuple[torch.Tensor | None, ...] = (None,) * 4
         if any(needed[:4]):
             grad = _transposed(grad, weight, ctx.stride, x.signal.shape[1])

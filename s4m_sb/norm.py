@@ -32,11 +32,17 @@ class Moments(NamedTuple):
 
 
 class _ChannelMoments(torch.autograd.Function):
-    """Moments whose backward is a single multiply-add over the signal."""
+    """Moments whose backward is a single multiply-add over the signal.
+
+    Of half precision it keeps the signal as it is, and computes in float32.
+    """
 
     @staticmethod
-    def forward(ctx, x, mask):
-        ctx.count = x.shape[1] if mask is None else mask.sum(1, keepdim=True)
+    def forward(ctx, signal, mask):
+        x = _single(signal)
+        ctx.count = x.shape[1]
+        if mask is not None:  # half precision cannot count
+            ctx.count = mask.sum(1, keepdim=True, dtype=x.dtype)
         if mask is None and x.device.type == "cpu":
             mean, var = _frame_statistics(x)
         else:
@@ -44,16 +50,17 @@ class _ChannelMoments(torch.autograd.Function):
             mean = _masked(x, mask).sum(1, keepdim=True) / ctx.count
             squares = _masked((x - mean).square_(), mask)
             var = squares.sum(1, keepdim=True) / ctx.count
-        ctx.save_for_backward(x, mean, mask)
+        ctx.save_for_backward(signal, mean, mask)
         return mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_mean, grad_var):
-        x, mean, mask = ctx.saved_tensors
+        signal, mean, mask = ctx.saved_tensors
         slope = 2 * grad_var / ctx.count
-        grad = torch.addcmul(grad_mean / ctx.count - mean * slope, x, slope)
-        return _masked(grad, mask), None
+        offset = grad_mean / ctx.count - mean * slope
+        grad = torch.addcmul(offset, _single(signal), slope)
+        return _masked(grad, mask).to(signal.dtype), None
 
 
 def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +69,9 @@ def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # frames keep the digits.
     moments = []
     for item in x.contiguous():  # [L, C]
+        if len(item) <= BLOCK_FRAMES:
+            moments.append(torch.batch_norm_update_stats(item, None, None, 0.0))
+            continue
         blocks = item.split(BLOCK_FRAMES)
         statistics = [
             torch.batch_norm_update_stats(block, None, None, 0.0)
@@ -75,6 +85,10 @@ def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         moments.append((mean, (share * (variances + between)).sum(0)))
     mean, var = map(torch.stack, zip(*moments, strict=True))  # [B, C]
     return mean.unsqueeze(1), var.unsqueeze(1)
+
+
+def _single(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -106,8 +120,6 @@ def channel_moments(
     >>> torch.allclose(moments.var, var), torch.allclose(moments.mean, mean)
     (True, True)
     """
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
     return Moments(*_ChannelMoments.apply(x, mask))
 
 

@@ -26,6 +26,7 @@ from s4m_sb.uncompiled import uncompiled
 KERNELS: dict[str, type[SSMKernel]] = {"s4": S4Kernel, "s4d": S4DKernel}
 
 STEP_FRAMES = 256  # frames that `step` handles in one product
+KEPT_BYTES = 2**26  # a larger spectrum costs little beside what it is for
 
 
 class S4Layer(nn.Module):
@@ -97,8 +98,8 @@ class S4Layer(nn.Module):
         """Fourier transform of the kernel, for `forward` on this length.
 
         Computing it once and handing it to several calls saves the kernel.
-        In evaluation without gradients it is kept until a parameter or the
-        length changes.
+        In evaluation without gradients one that is not large is kept until a
+        parameter or the length changes.
 
         Arguments
         ---------
@@ -127,9 +128,17 @@ class S4Layer(nn.Module):
             or not torch.equal(before, values)
         ):
             self._kept = {"values": values}
-        if name not in self._kept or self._kept[name][0] != key:
-            self._kept[name] = (key, make())
-        return self._kept[name][1]
+        # Other threads may ask for other lengths meanwhile.
+        kept_key, kept = self._kept.get(name, (None, None))
+        if kept is None or kept_key != key:
+            kept = make()
+            if _num_bytes(kept) <= KEPT_BYTES:
+                self._kept[name] = (key, kept)
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is kept can be made again; it need not be stored with a model.
+        return {**super().__getstate__(), "_kept": {}}
 
     def _spectrum(self, length: int) -> torch.Tensor:
         with torch.autocast(self.D.device.type, enabled=False):
@@ -147,6 +156,10 @@ class S4Layer(nn.Module):
         """K ∗ x + D x for ``x`` of shape ``[B, L, H]``."""
         length = x.shape[1]
         n = 2 * (spectrum.shape[-1] - 1)
+        if n < 2 * length:
+            raise InputError(
+                f"a spectrum for at most {n // 2} frames, got {length} frames"
+            )
         with torch.autocast(x.device.type, enabled=False):
             u = x.to(self.D.dtype).transpose(1, 2)  # [B, H, L]
             y = torch.fft.irfft(torch.fft.rfft(u, n=n) * spectrum, n=n)
@@ -246,6 +259,11 @@ class S4Layer(nn.Module):
             states.append(state)
         y = (torch.stack(states, dim=1) * C).sum(-1)  # [B, T, H]
         return (y.real if y.is_complex() else y), state
+
+
+def _num_bytes(made: Any) -> int:
+    parts = made if isinstance(made, tuple) else (made,)
+    return sum(part.nbytes for part in parts)
 
 
 class S4Block(nn.Module):

@@ -71,6 +71,14 @@ def test_trains_under_autocast():
         assert error < 0.03
 
 
+def test_a_gradient_of_half_precision_is_summed_in_float32():
+    conv = DepthwiseConv(1, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(Affine(torch.randn(1, 1003, 1))).sum().backward()
+    # bfloat16 has 1000 and 1004 and none between
+    assert conv.bias.grad.item() == 1003
+
+
 def test_weights_are_drawn_as_those_of_conv1d():
     torch.manual_seed(3)
     ours = DepthwiseConv(4, 5).state_dict()

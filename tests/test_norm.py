@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from s4m_sb import norm
 from s4m_sb.norm import GlobalNorm, Moments, channel_moments
 
-LENGTHS = [1, 2, 255, 256, 257, 700]
+LENGTHS = [1, 2, 700] + [norm.BLOCK_FRAMES + i for i in (-1, 0, 1, 1500)]
 
 
 def frame_mask(*num_frames, length, dtype=torch.float64):
@@ -102,6 +102,31 @@ def test_half_precision_is_summed_in_float32(dtype):
     torch.testing.assert_close(
         moments.var.double(), exact.var, atol=0, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_counted_in_float32(dtype):
+    # bfloat16 counts 2003 frames as 2000, float16 no more than 65504.
+    x = torch.randn(1, 70000, 2).to(dtype) + 4
+    mask = torch.ones(1, 70000, 1, dtype=dtype)
+    mask[:, 66003:] = 0
+    for ours, alone in zip(
+        channel_moments(x, mask), channel_moments(x[:, :66003]), strict=True
+    ):
+        # float32 sums of 66000 values in another order
+        torch.testing.assert_close(ours, alone, atol=0, rtol=1e-5)
+
+
+def test_half_precision_is_kept_for_the_gradient_as_it_is():
+    x = torch.randn(1, 100, 2).bfloat16().requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        kept.append, lambda part: part
+    ):
+        channel_moments(x)
+    assert [part.dtype for part in kept if part.numel() == x.numel()] == [
+        x.dtype
+    ]
 
 
 def test_moments_follow_a_rescaled_signal():

@@ -252,6 +252,48 @@ def test_a_kept_spectrum_has_the_length_and_the_precision_asked_for():
     assert layer.float().spectrum(10).dtype == torch.complex64
 
 
+@torch.no_grad()
+def test_a_large_spectrum_is_not_kept(monkeypatch):
+    layer = S4Layer(4).eval()
+    monkeypatch.setattr(s4, "KEPT_BYTES", layer.spectrum(10).nbytes)
+    small = layer.spectrum(10)
+    assert layer.spectrum(10) is small
+    large = layer.spectrum(1000)
+    assert layer.spectrum(1000) is not large
+    assert torch.equal(layer.spectrum(1000), large)
+
+
+@torch.no_grad()
+def test_what_is_kept_is_not_stored_with_a_model():
+    layer = S4Layer(4).eval()
+    before = len(pickle.dumps(layer))
+    layer.spectrum(1000)
+    assert len(pickle.dumps(layer)) == before
+
+
+@torch.no_grad()
+def test_threads_get_the_lengths_they_ask_for(monkeypatch):
+    layer = S4Layer(4).eval()
+    inner, made = layer._spectrum, []
+
+    def interrupted(length):
+        spectrum = inner(length)
+        if not made:  # meanwhile another thread asks for another length
+            made.append(length)
+            made.append(layer.spectrum(1000))
+        return spectrum
+
+    monkeypatch.setattr(layer, "_spectrum", interrupted)
+    assert torch.equal(layer.spectrum(10), inner(10))
+    assert torch.equal(made[1], inner(1000))
+
+
+def test_a_spectrum_for_fewer_frames_is_refused():
+    layer = S4Layer(4)
+    with pytest.raises(InputError, match="at most 360 frames, got 700"):
+        layer(torch.randn(1, 700, 4), layer.spectrum(360))
+
+
 def test_training_keeps_nothing():
     layer = S4Layer(4).eval()
     with torch.no_grad():
