@@ -2,7 +2,7 @@
 
 import torch
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, first_line
 
 
 def check_device(name: str) -> None:
@@ -28,7 +28,7 @@ def check_device(name: str) -> None:
     try:
         torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
-        sentence = str(error).strip().splitlines()[0].split(". ")[0]
+        sentence = first_line(error).split(". ")[0]
         if sentence.startswith("Expected one of"):  # 20 kinds
             sentence = "no such kind of device"
         raise InputError(

@@ -34,4 +34,29 @@ def one_line(error: Exception) -> str:
     message = str(error)
     if message.startswith("Caught ") and "Traceback" in message:
         message = message.rsplit(f"{type(error).__name__}: ", 1)[-1]
+    # ruamel.yaml goes on with how to have its YAML taken all the same.
+    message = message.partition("To suppress this check")[0]
     return " ".join(message.split())
+
+
+def first_line(error: Exception) -> str:
+    """The head of an error of a library that goes on for many lines.
+
+    Arguments
+    ---------
+    error : Exception
+        Where it says nothing, its type counts.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Example
+    -------
+    >>> first_line(OSError("no answer\\nMax retries exceeded ..."))
+    'no answer'
+    >>> first_line(TimeoutError())
+    'TimeoutError'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.audio_stream import stream_audio
 from s4m_sb.chunking import CHUNK_S, piece_sizes, separate_in_pieces
-from s4m_sb.errors import InputError, one_line
+from s4m_sb.errors import InputError, first_line, one_line
 from s4m_sb.hparams import load_hparams
 from s4m_sb.lengths import num_samples, sample_mask
 from s4m_sb.levels import RunningLevel, check_normalization, normalize_voices
@@ -543,7 +543,7 @@ def _fetch_yaml(
     except Exception as error:  # whatever the network and the Hub may raise
         raise InputError(
             f"{source}: no such folder, and it cannot be fetched "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
     if not path.is_file():
         raise InputError(f"{path}: no such file; is this a model folder?")
@@ -572,12 +572,8 @@ def _fetch_audio(
     except Exception as error:  # whatever the network and the Hub may raise
         raise InputError(
             f"{path}: no such file, and it cannot be fetched "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_model(

@@ -5,7 +5,7 @@ import os
 import torch
 from torch import nn
 
-from s4m_sb.errors import InputError, one_line
+from s4m_sb.errors import InputError, first_line, one_line
 
 
 def load_parameters(module: nn.Module, path: str | os.PathLike) -> dict:
@@ -43,9 +43,8 @@ def load_parameters(module: nn.Module, path: str | os.PathLike) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path}: is no PyTorch checkpoint ({reason})"
+            f"{path}: is no PyTorch checkpoint ({first_line(error)})"
         ) from error
     try:
         module.load_state_dict(state)

@@ -14,6 +14,7 @@ from s4m_sb.hparams import load_hparams
         ("a: !new:s4m_sb.nothing.Here", "s4m_sb.nothing"),
         ("- just\n- a list", "keys"),
         ("a: [1", "line"),
+        ("a: 1\na: 2", "found duplicate key"),
         ("", "has no keys"),
         ("# nothing", "has no keys"),
         ("- 1", "has no keys"),
@@ -40,7 +41,9 @@ def test_the_yaml_and_the_reason_are_named(tmp_path, text, reason, trusted):
     with pytest.raises(InputError) as caught:
         load_hparams(path, trusted=trusted)
     assert str(caught.value).startswith(f"{path}: ")
-    assert reason in str(caught.value) and "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert reason in message and "\n" not in message
+    assert "To suppress" not in message and "http" not in message
 
 
 def test_references_to_a_part_of_what_they_stand_in(tmp_path):
