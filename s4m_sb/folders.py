@@ -1,9 +1,14 @@
 """The files below a folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+
+# A local model's files may be links into the Hub's cache, where a model that
+# was fetched lies: models--OWNER--NAME/blobs/HASH.
+HUB_FILE = re.compile(r"/models--[^/]+/blobs/[0-9a-f]+$")
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
@@ -50,3 +55,33 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
         for name in names:
             if not name.startswith(".") and name.lower().endswith(suffixes):
                 yield Path(place, name)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a file is one of a folder's own.
+
+    Arguments
+    ---------
+    path : Path
+        The file; links are followed. It need not exist.
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if it lies in the folder, at any depth, or if it is a link in it
+        that leads into a cache of the Hugging Face Hub.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> is_inside(folder / "a.ckpt", folder)
+    True
+    >>> is_inside(folder / ".." / "a.ckpt", folder)
+    False
+    """
+    real = Path(os.path.realpath(path))
+    if real.is_relative_to(os.path.realpath(folder)):
+        return True
+    return path.parent == folder and bool(HUB_FILE.search(real.as_posix()))

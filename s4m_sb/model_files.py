@@ -5,7 +5,6 @@ are read from and, if they are fetched, written to. `check_pretrainer` keeps
 these in the model's own folder, or in its own place on the Hugging Face Hub.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,9 @@ import torch
 from speechbrain.utils.parameter_transfer import Pretrainer
 
 from s4m_sb.errors import InputError
+from s4m_sb.folders import is_inside
 from s4m_sb.parameters import load_parameters
 from s4m_sb.safe_yaml import HOW_TO_TRUST
-
-# A local model's files may be links into the Hub's cache, where a model that
-# was fetched lies: models--OWNER--NAME/blobs/HASH.
-HUB_FILE = re.compile(r"/models--[^/]+/blobs/[0-9a-f]+$")
 
 
 def load_collected(
@@ -142,24 +138,20 @@ def check_inside(path: Path, folder: Path) -> None:
     Arguments
     ---------
     path : Path
-        The file; links are followed. It need not exist.
+        The file. It need not exist.
     folder : Path
         The model's folder.
 
     Raises
     ------
     InputError
-        If it is elsewhere and not in a cache of the Hugging Face Hub.
+        If it is elsewhere, see `is_inside`.
     """
-    real = Path(os.path.realpath(path))
-    if real.is_relative_to(os.path.realpath(folder)):
-        return
-    if path.parent == folder and HUB_FILE.search(real.as_posix()):
-        return
-    raise InputError(
-        f"{path}: is refused, since it lies outside the model's folder; "
-        f"{HOW_TO_TRUST}"
-    )
+    if not is_inside(path, folder):
+        raise InputError(
+            f"{path}: is refused, since it lies outside the model's folder; "
+            f"{HOW_TO_TRUST}"
+        )
 
 
 def _check_path(path: Any, source: str | Path) -> None:

@@ -6,12 +6,13 @@ that are read here.
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from s4m_sb.folders import is_inside
 
 DEFAULT_MODEL = "s4m-8k"
 SHIPPED_MODELS = Path(__file__).parent / "pretrained"
@@ -87,7 +88,8 @@ def describe_model(folder: str | os.PathLike) -> ModelInfo:
     Arguments
     ---------
     folder : str or os.PathLike
-        The model folder. Its card may be missing or say nothing.
+        The model folder. Its card may be missing, say nothing, or say what
+        nobody can read, be it a link to a file that is not the model's.
 
     Returns
     -------
@@ -112,21 +114,29 @@ def describe_model(folder: str | os.PathLike) -> ModelInfo:
     """
     folder = Path(folder)
     card = folder / "README.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    head, body = _split(text)
+    head, body = _split(_read(card, folder))
     return ModelInfo(
         name=folder.name,
         summary=_first_sentence(body),
-        sample_rate=head.get("sample_rate"),
-        num_spks=head.get("num_spks"),
-        num_parameters=head.get("num_parameters"),
+        sample_rate=_said(head, "sample_rate", int),
+        num_spks=_said(head, "num_spks", int),
+        num_parameters=_said(head, "num_parameters", int),
         num_bytes=sum(
             path.stat().st_size for path in folder.rglob("*") if path.is_file()
         ),
-        si_snr_i_db=next(_values(head, "si-snr_i"), None),
-        license=head.get("license"),
+        si_snr_i_db=_score(head, "si-snr_i"),
+        license=_said(head, "license", str),
         card=card,
     )
+
+
+def _read(card: Path, folder: Path) -> str:
+    if not card.is_file() or not is_inside(card, folder):
+        return ""
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _split(card: str) -> tuple[dict[str, Any], str]:
@@ -137,7 +147,7 @@ def _split(card: str) -> tuple[dict[str, Any], str]:
         return {}, card
     try:
         content = yaml.safe_load(head)
-    except yaml.YAMLError:
+    except Exception:  # PyYAML's own, and what Python says to !!bool maybe
         content = None
     return (content if isinstance(content, dict) else {}), body
 
@@ -150,10 +160,24 @@ def _first_sentence(markdown: str) -> str:
     return ""
 
 
-def _values(head: dict[str, Any], metric: str) -> Iterator[float]:
-    """Out of the Hub's ``model-index``."""
-    for model in head.get("model-index") or []:
-        for result in model.get("results") or []:
-            for entry in result.get("metrics") or []:
-                if entry.get("type") == metric and "value" in entry:
-                    yield float(entry["value"])
+def _said(head: dict[str, Any], key: str, *types: type) -> Any:
+    """The value of a key, None if it has none of these types."""
+    value = head.get(key)
+    return value if type(value) in types else None
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """Those in a list; none of what is no list."""
+    parts = value if isinstance(value, list) else []
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def _score(head: dict[str, Any], metric: str) -> float | None:
+    """The first of this metric in the Hub's ``model-index``."""
+    for model in _dicts(head.get("model-index")):
+        for result in _dicts(model.get("results")):
+            for entry in _dicts(result.get("metrics")):
+                value = _said(entry, "value", float, int)
+                if entry.get("type") == metric and value is not None:
+                    return value
+    return None

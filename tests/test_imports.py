@@ -53,6 +53,7 @@ LAYERS = (
         "jobs",
         "ranks",
         "recompute",
+        "shipped_models",
         "standard_streams",
     ),
     (
@@ -61,8 +62,8 @@ LAYERS = (
         "errors",
         "fft",
         "folders",
-        "shipped_models",
         "signals",
+        "sound_file",
         "wav_header",
     ),
     ("__init__", "commands.__init__"),

@@ -8,8 +8,15 @@ from s4m_sb.shipped_models import describe_model, shipped_names
 
 def write_card(folder, text):
     folder.mkdir()
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    text = text if isinstance(text, bytes) else text.encode()
+    (folder / "README.md").write_bytes(text)
     return folder
+
+
+def score(value):
+    """A head whose score is this YAML."""
+    metric = f"{{type: si-snr_i, value: {value}}}"
+    return f"model-index:\n- results:\n  - metrics:\n    - {metric}\n"
 
 
 def test_whatever_folder_lies_there_ships(tmp_path):
@@ -42,12 +49,44 @@ def test_what_a_written_card_says_is_read(tmp_path):
         "---\nmodel-index: []\nmetrics:\n---\n",
         "---\nmodel-index:\n- results:\n  - metrics:\n    - {}\n---\n",
         "---\nno end",
+        "---\nmodel-index: 3\n---\n",
+        "---\nmodel-index: [1]\n---\n",
+        "---\nmodel-index: [{results: {metrics: 1}}]\n---\n",
+        f"---\n{score('high')}---\n",
+        f"---\n{score('!!float high')}---\n",
+        f"---\n{score('[9.5]')}---\n",
+        "---\nx: 2001-99-99\n---\n",
+        "---\nx: !!bool maybe\n---\n",
+        "---\nx: " + "[" * 9999 + "\n---\n",
+        "---\nx: &a [*a]\nmodel-index: *a\n---\n",
+        "---\nsample_rate: [8000]\nlicense: 2001-01-01\n---\n",
+        b"---\nsample_rate: 8000\nlicense: \xff\n---\n",
     ],
 )
 def test_a_card_may_say_nothing(tmp_path, text):
     model = describe_model(write_card(tmp_path / "mine", text))
     assert (model.name, model.sample_rate) == ("mine", None)
-    assert model.si_snr_i_db is None
+    assert model.si_snr_i_db is model.license is None
+
+
+def test_a_score_that_is_a_number_is_found_behind_others(tmp_path):
+    text = f"---\n{score('high')}    - {{type: si-snr_i, value: 9}}\n---\n"
+    model = describe_model(write_card(tmp_path / "mine", text))
+    assert model.si_snr_i_db == 9
+
+
+def test_a_card_that_lies_elsewhere_is_none(tmp_path):
+    (tmp_path / "secret.txt").write_text("A secret.")
+    (tmp_path / "mine").mkdir()
+    card = tmp_path / "mine" / "README.md"
+    card.symlink_to("../secret.txt")
+    assert describe_model(tmp_path / "mine").summary == ""
+    card.unlink()
+    blob = tmp_path / "models--a--b" / "blobs" / ("0123456789abcdef" * 4)
+    blob.parent.mkdir(parents=True)
+    blob.write_text("Of the Hub.")
+    card.symlink_to(blob)
+    assert describe_model(tmp_path / "mine").summary == "Of the Hub."
 
 
 def test_there_may_be_no_card(tmp_path):
