@@ -87,9 +87,10 @@ class S4MSeparation(Pretrained):
         Arguments
         ---------
         source : str or os.PathLike
-            A model folder, which is read where it is; the name of a model
-            that ships with the package; or what SpeechBrain can fetch, such
-            as ``speechbrain/sepformer-wsj02mix`` on the Hugging Face Hub.
+            The name of a model that ships with the package; a model folder,
+            which is read where it is (one here that has such a name:
+            ``./s4m-8k``); or what SpeechBrain can fetch, such as
+            ``speechbrain/sepformer-wsj02mix`` on the Hugging Face Hub.
         hparams_file : str
             The YAML in it.
         overrides : dict or str, optional
@@ -445,7 +446,8 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     Arguments
     ---------
     source : str or os.PathLike
-        A folder, or the name of a model that ships with the package.
+        The name of a model that ships with the package, else a folder. A
+        path object is never taken for such a name.
 
     Returns
     -------
@@ -463,13 +465,13 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     >>> model_folder("speechbrain/sepformer-wsj02mix") is None
     True
     """
+    shipped = shipped_names(SHIPPED_MODELS)
+    if source in shipped:
+        return SHIPPED_MODELS / source
     folder = Path(source).expanduser()
     name = str(source)
     if name and folder.is_dir():  # no name at all would be the folder here
         return folder
-    shipped = shipped_names(SHIPPED_MODELS)
-    if name in shipped:
-        return SHIPPED_MODELS / name
     if name.startswith(("http:", "https:")):
         return None
     owner, *rest = name.split("/")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -125,6 +126,17 @@ def test_a_model_of_the_package_has_a_short_name(folders, monkeypatch):
     assert model_folder("three") == folders["three"]
     model = S4MSeparation.from_hparams("three")
     assert model.hparams.num_spks == 3
+
+
+def test_the_name_of_a_shipped_model_is_no_folder_here(
+    folders, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inference, "SHIPPED_MODELS", folders["s4m"].parent)
+    (tmp_path / "three").mkdir()  # perhaps with its voices
+    assert model_folder("three") == folders["three"]
+    for source in ("./three", tmp_path / "three", Path("three")):
+        assert model_folder(source) == Path(source)
 
 
 @pytest.mark.parametrize("source", ["nosuch", "./no/such", "/no/such", "a/b/c"])

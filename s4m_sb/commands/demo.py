@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="MODEL",
         help="a model to offer first, beside those of the package: a model "
-        "folder, or owner/repository on the Hugging Face Hub",
+        "folder (./NAME if a model of the package has its name), or "
+        "owner/repository on the Hugging Face Hub",
     )
     parser.add_argument(
         "--host",

@@ -10,8 +10,9 @@ DESCRIPTION = """\
 List the models that ship with the package.
 
 Any of the names can be given as --model to `s4m separate` and as the source
-of S4MSeparation.from_hparams. The card of a model says what it was trained
-on, how it was measured, and what it is bad at."""
+of S4MSeparation.from_hparams; a folder here that has such a name is ./NAME.
+The card of a model says what it was trained on, how it was measured, and what
+it is bad at."""
 
 JSON_KEYS = """\
 --json prints one JSON object a line for each model:
