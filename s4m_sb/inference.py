@@ -601,6 +601,12 @@ def _check_model(
     for key, module in modules.items():
         if not isinstance(module, torch.nn.Module):
             raise InputError(f"'{key}' in its modules is no network")
+        try:
+            torch.nn.ModuleDict({key: module})  # as SpeechBrain does later
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{key!r:.99} in its modules is no name for a network"
+            ) from error
     num_spks = hparams["num_spks"]
     num_masks = getattr(modules["masknet"], "num_spks", num_spks)
     if num_masks != num_spks:

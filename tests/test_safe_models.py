@@ -401,6 +401,13 @@ def test_wrong_values_are_one_line(copy, old, new, message):
     refused(copy, message, trusted=True)
 
 
+@pytest.mark.parametrize("name", ["a.b", "''", "keys", "forward", "3"])
+def test_names_that_no_network_can_have_are_one_line(copy, name):
+    edit(copy, "modules:\n", f"modules:\n    {name}: !new:torch.nn.ReLU\n")
+    for trusted in (False, True):
+        refused(copy, "in its modules is no name for a net", trusted=trusted)
+
+
 class AnyPath(http.server.SimpleHTTPRequestHandler):
     """Gives the file of the last name, wherever it is asked for."""
 
