@@ -15,6 +15,7 @@ import torch
 from s4m_sb.atomic import replacing
 from s4m_sb.errors import InputError
 from s4m_sb.resampling import resample
+from s4m_sb.sound_file import SoundFile
 
 OGG_PAGE_S = 4  # longer than any encoder's page
 
@@ -42,6 +43,8 @@ def audio_info(path: str | os.PathLike) -> AudioInfo:
     AudioInfo
         Samples a channel, sample rate in Hz, channels, format. The header
         of an MP3 file that was cut off promises more samples than it has.
+        Where a header does not say how many there are, as in a FLAC file
+        that came through a pipe, the file is decoded to count them.
 
     Raises
     ------
@@ -50,10 +53,15 @@ def audio_info(path: str | os.PathLike) -> AudioInfo:
     """
     _check_file(path)
     try:
-        info = soundfile.info(file_name(path))
+        with SoundFile(path) as file:
+            num_frames = file.frames
+            if not file.seekable():
+                num_frames = sum(map(len, file.by_blocks()))
+            return AudioInfo(
+                num_frames, file.samplerate, file.channels, file.format
+            )
     except soundfile.LibsndfileError as error:
         raise InputError(_not_audio(path, error)) from error
-    return AudioInfo(info.frames, info.samplerate, info.channels, info.format)
 
 
 def read_audio(
@@ -93,7 +101,7 @@ def read_audio(
     """
     _check_file(path)
     try:
-        with soundfile.SoundFile(file_name(path)) as file:
+        with SoundFile(path) as file:
             file_rate = file.samplerate
             samples = _read_window(file, start, num_frames)  # [T, C]
     except soundfile.LibsndfileError as error:
@@ -145,25 +153,11 @@ def write_audio(
         temporary.write_bytes(file.getbuffer())
 
 
-def file_name(path: str | os.PathLike) -> str | bytes:
-    """The name of a file as soundfile takes it.
-
-    Arguments
-    ---------
-    path : str or os.PathLike
-        The file.
-
-    Returns
-    -------
-    str or bytes
-        Bytes where names may hold some that are no text.
-    """
-    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
-
-
-def _read_window(
-    file: soundfile.SoundFile, start: int, num_frames: int
-) -> np.ndarray:
+def _read_window(file: SoundFile, start: int, num_frames: int) -> np.ndarray:
+    if not file.seekable():
+        nothing = np.empty((0, file.channels), np.float32)
+        samples = np.concatenate([nothing, *file.by_blocks()])[start:]
+        return samples if num_frames < 0 else samples[:num_frames]
     start = min(start, file.frames)
     # A seek into the last page of an Ogg file lands about a hundred samples
     # off (libsndfile 1.2), so the end is read from before that page.

@@ -11,12 +11,11 @@ import numpy as np
 import soundfile
 import torch
 
-from s4m_sb.audio import audio_info, file_name
+from s4m_sb.audio import audio_info
 from s4m_sb.errors import InputError
 from s4m_sb.resampling import resample_blocks
+from s4m_sb.sound_file import BLOCK_FRAMES, SoundFile
 from s4m_sb.wav_header import SAMPLE_BYTES, wav_header
-
-BLOCK_FRAMES = 2**17
 
 
 def stream_audio(
@@ -63,13 +62,8 @@ def stream_audio(
 def _read_blocks(path: str | os.PathLike) -> Iterator[torch.Tensor]:
     num_read = 0
     try:
-        with soundfile.SoundFile(file_name(path)) as file:
-            while True:
-                samples = file.read(
-                    BLOCK_FRAMES, dtype="float32", always_2d=True
-                )  # [n, C]
-                if len(samples) == 0:
-                    break
+        with SoundFile(path) as file:
+            for samples in file.by_blocks(BLOCK_FRAMES):  # [n, C]
                 block = torch.from_numpy(samples).mean(dim=1)
                 if not block.isfinite().all():
                     raise InputError(f"{path}: holds NaN or infinite samples")

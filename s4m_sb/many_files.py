@@ -21,7 +21,7 @@ from s4m_sb.recordings import Recording, remove_leftovers
 from s4m_sb.spectrogram import plot_separation
 
 WHOLE_S = 60.0  # recordings that are longer are cut, if nothing else is said
-# Seconds of audio at once. Memory grows with them: 60 s take about 2.5 GiB
+# Seconds of audio at once. Memory grows with them: 60 s take about 2.1 GiB
 # with S4M-tiny. Only an accelerator is faster with more of them.
 AT_ONCE_S = 60.0
 AT_ONCE_ON_CPU_S = CHUNK_S
@@ -97,6 +97,12 @@ class FileSeparator:
     progress : bool
         Show a progress bar for each recording that is cut.
 
+    Attributes
+    ----------
+    fault : Exception or None
+        The first error of the program with one of the recordings; see
+        `separate`.
+
     Raises
     ------
     InputError
@@ -133,7 +139,7 @@ class FileSeparator:
         self.batch_size = batch_size
         self.plot = plot
         self.progress = progress
-        self._fault: RuntimeError | None = None
+        self.fault: Exception | None = None
         check_normalization(normalize)
         batches_by_length([], batch_size)
         on_cpu = torch.device(model.device).type == "cpu"
@@ -187,14 +193,15 @@ class FileSeparator:
         ------
         OSError
             If voices cannot be written, as on a full disk.
-        RuntimeError
-            After all others are done, if the network failed with one of
-            them, other than for lack of memory: the first such error.
+        Exception
+            After all others are done, if the program failed with one of
+            them, other than for lack of memory: the first such error, which
+            is `fault`.
         """
-        self._fault = None
+        self.fault = None
         yield from self._separate(recordings)
-        if self._fault is not None:
-            raise self._fault
+        if self.fault is not None:
+            raise self.fault
 
     def _separate(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
         remove_leftovers(recordings, self.num_spks)
@@ -260,7 +267,7 @@ class FileSeparator:
         divided = False
         try:
             failures, separated = self._voices(recordings)
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             divided = len(recordings) > 1
             if not divided:
                 failures = [self._failure(recordings[0], error)]
@@ -313,11 +320,11 @@ class FileSeparator:
         return failures, list(zip(read, mixtures, trimmed, strict=True))
 
     def _failure(self, recording: Recording, error: Exception) -> Outcome:
-        """Why one failed; a fault of the network is raised in the end."""
-        if not isinstance(error, RuntimeError) or _lacks_memory(error):
+        """Why one failed; a fault of the program is raised in the end."""
+        if isinstance(error, InputError | OSError) or _lacks_memory(error):
             return _failure(recording, error)
-        if self._fault is None:
-            self._fault = error
+        if self.fault is None:
+            self.fault = error
             traceback.clear_frames(error.__traceback__)  # and their tensors
         reason = f"{recording}: {type(error).__name__}: {one_line(error)}"
         return Outcome(recording, error=reason)

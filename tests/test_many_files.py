@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from flac_from_pipe import write_flac_from_pipe
 from small_model import SEPFORMER, write_model
 from speech_like import speak
 
@@ -212,6 +213,26 @@ def test_one_that_fails_does_not_stop_its_batch(model, recordings):
     assert len(done) == 5
 
 
+@pytest.mark.parametrize("chunk_s", [None, 0, 1])
+def test_one_that_does_not_say_its_length_is_like_the_others(
+    model, recordings, chunk_s
+):
+    told = recordings[4].path
+    untold = told.with_name("untold.flac")
+    write_flac_from_pipe(untold, *soundfile.read(told))
+    recordings += find_recordings([untold], recordings[0].place.parent)
+    separator = FileSeparator(model, "none", chunk_s)
+    outcomes = list(separator.separate(recordings))
+    assert [outcome.error for outcome in outcomes] == [""] * len(recordings)
+    voices = [
+        [read_audio(path)[0] for path in recordings[number].outputs(2)]
+        for number in (4, -1)
+    ]
+    # float32 sums over another batch
+    torch.testing.assert_close(voices[0], voices[1], atol=1e-5, rtol=1e-4)
+    assert separator.done_before(recordings[-1]).duration_s == SECONDS[4]
+
+
 NO_MEMORY = [
     MemoryError(),
     # of NumPy, PyTorch on a CPU and on a GPU, cuBLAS and oneDNN
@@ -336,8 +357,9 @@ def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, chunk_s):
 
 
 @pytest.mark.parametrize("chunk_s", [None, 1])
+@pytest.mark.parametrize("fault", [RuntimeError, ValueError, OverflowError])
 def test_the_fault_of_one_does_not_stop_the_others(
-    model, recordings, monkeypatch, chunk_s
+    model, recordings, monkeypatch, chunk_s, fault
 ):
     separate_batch = model.separate_batch
     full_scale = np.full(round(SECONDS[4] * 16000), 0.999)
@@ -345,19 +367,19 @@ def test_the_fault_of_one_does_not_stop_the_others(
 
     def separate_or_fail(mix, *arguments):
         if mix.mean(dim=1).max() > 0.5:
-            raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+            raise fault("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
         return separate_batch(mix, *arguments)
 
     monkeypatch.setattr(model, "separate_batch", separate_or_fail)
     separator = FileSeparator(model, chunk_s=chunk_s)
     outcomes = []
-    with pytest.raises(RuntimeError, match="cuDNN error"):
+    with pytest.raises(fault, match="cuDNN error"):
         for outcome in separator.separate(recordings):
             outcomes.append(outcome)
     assert len(outcomes) == len(recordings)
     (failed,) = [outcome for outcome in outcomes if outcome.error]
     name = recordings[4].path
-    assert failed.error.startswith(f"{name}: RuntimeError: cuDNN error")
+    assert failed.error.startswith(f"{name}: {fault.__name__}: cuDNN error")
 
 
 @pytest.mark.parametrize(

@@ -50,19 +50,20 @@ def fail_with(error, monkeypatch):
     monkeypatch.setattr(S4MSeparation, "separate_batch", separate_or_fail)
 
 
+@pytest.mark.parametrize("fault", [RuntimeError, ValueError])
 def test_a_fault_with_one_file_comes_after_all_others(
-    model, folder, tmp_path, monkeypatch, capsys
+    model, folder, tmp_path, monkeypatch, capsys, fault
 ):
-    fail_with(RuntimeError("cuDNN error: EXECUTION_FAILED"), monkeypatch)
+    fail_with(fault("cuDNN error: EXECUTION_FAILED"), monkeypatch)
     (folder / "bad.wav").write_text("no audio " * 99)
     output = tmp_path / "out"
     words = ["separate", folder, "--output", output, "--model", model]
-    with pytest.raises(RuntimeError, match="cuDNN error"):
+    with pytest.raises(fault, match="cuDNN error"):
         run(*words)
     assert len(list(output.iterdir())) == 4
     error = capsys.readouterr().err
     assert "bad.wav: cannot be read as audio" in error
-    assert "1.wav: RuntimeError: cuDNN error: EXECUTION_FAILED" in error
+    assert f"1.wav: {fault.__name__}: cuDNN error: EXECUTION" in error
 
 
 @pytest.mark.parametrize(

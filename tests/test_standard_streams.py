@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from flac_from_pipe import write_flac_from_pipe
 from small_model import write_model
 from speech_like import speak
 
@@ -106,6 +107,16 @@ def test_other_formats_come_through(
 ):
     path = tmp_path / f"mix.{suffix}"
     soundfile.write(path, *soundfile.read(mixture), subtype="PCM_16")
+    code, out, err = here("-", "--model", model, given=path.read_bytes())
+    assert (code, err) == (0, b"")
+    assert np.array_equal(read(out)[0], voices)
+
+
+def test_what_an_encoder_wrote_into_a_pipe_comes_through(
+    here, model, mixture, voices, tmp_path
+):
+    path = tmp_path / "mix.flac"
+    write_flac_from_pipe(path, *soundfile.read(mixture))
     code, out, err = here("-", "--model", model, given=path.read_bytes())
     assert (code, err) == (0, b"")
     assert np.array_equal(read(out)[0], voices)

@@ -336,12 +336,12 @@ def _into_folder(
                     errors[outcome.recording] = outcome.error
                 bar.set_postfix_str(outcome.recording.path.name, refresh=False)
                 bar.update()
-        except RuntimeError as error:  # the others are done
-            fault = error
-        except BaseException:
-            bar.close()
-            _print_errors(errors.values())
-            raise
+        except BaseException as error:
+            if error is not separator.fault:
+                bar.close()
+                _print_errors(errors.values())
+                raise
+            fault = error  # the others are done
     failures = rank.gather([errors[r] for r in recordings if r in errors])
     if failures and len(recordings) == 1 and fault is None:
         raise InputError(failures[0])
