@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+import yaml
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
@@ -85,7 +86,7 @@ def export_model(
     hyperparams = results_dir / "hyperparams.yaml"
     if not hyperparams.is_file():
         raise InputError(f"{hyperparams}: no such file; is this a run?")
-    training = hyperparams.read_text(encoding="utf-8")
+    training = _read(hyperparams)
     text = model_yaml(training, hyperparams, trusted)
     model = _load(text, training, hyperparams, trusted)
     checkpoint = best_checkpoint(results_dir)
@@ -101,7 +102,7 @@ def export_model(
             {key: value for key, value in facts.items() if value},
         )
     elif Path(card).is_file():
-        markdown = Path(card).read_text(encoding="utf-8")
+        markdown = _read(Path(card))
     else:
         raise InputError(f"{card}: no such file")
 
@@ -134,7 +135,8 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
     Raises
     ------
     InputError
-        If no checkpoint has been validated.
+        If no checkpoint has been validated, or what is said of one cannot be
+        read.
     """
     folder = Path(results_dir) / "save"
     for path in folder.glob("CKPT*"):
@@ -143,6 +145,7 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
                 f"{path}: has not been written to its end; wait if a training "
                 "is running, else start it again or remove this folder"
             )
+        _check_meta(path / "CKPT.yaml")
     if folder.is_dir():
         found = Checkpointer(folder).find_checkpoint(min_key=SCORE)
         if found is not None:
@@ -151,6 +154,27 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
         f"{folder}: has no checkpoint with a validation score '{SCORE}'; "
         "train for one epoch at least"
     )
+
+
+def _check_meta(path: Path) -> None:
+    """Refuses what SpeechBrain could not read, or compare with others."""
+    text = _read(path)
+    try:
+        meta = yaml.safe_load(text)
+    except Exception as error:  # PyYAML's own, and what Python says
+        raise InputError(f"{path}: {one_line(error)}") from error
+    if not isinstance(meta, dict):
+        raise InputError(f"{path}: has no keys")
+    score = meta.get(SCORE, 0.0)
+    if not isinstance(score, (int, float)):
+        raise InputError(f"{path}: {SCORE} is {score!r:.99}; it is no number")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no UTF-8 text") from error
 
 
 def _check_free(out_dir: Path, force: bool) -> None:
@@ -221,10 +245,13 @@ def _results(
         results["epoch"] = checkpoint.meta["epoch"]
     summary = results_dir / "summary.json"
     if summary.is_file():
+        text = _read(summary)
         try:
-            content = json.loads(summary.read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{summary}: is no JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{summary}: is no JSON object")
         # Of another checkpoint, if training went on after the evaluation.
         if content.get("epoch") == checkpoint.meta.get("epoch"):
             results |= _flat(content)

@@ -156,8 +156,18 @@ def run_with_a_broken_checkpoint(run):
     (best_checkpoint(run).path / "encoder.ckpt").write_bytes(b"broken")
 
 
-def run_with_a_broken_summary(run):
-    (run / "summary.json").write_text("{")
+def run_with(name, content):
+    """A damage: files of this name in the run hold something else."""
+
+    def damage(run):
+        found = list(run.glob(name)) or [run / name]
+        for path in found:
+            path.write_bytes(content)
+
+    return damage
+
+
+META = "save/CKPT*/CKPT.yaml"
 
 
 @pytest.mark.parametrize(
@@ -170,15 +180,30 @@ def run_with_a_broken_summary(run):
         (run_without_masknet, "has no masknet.ckpt"),
         (run_of_another_size, "masknet.ckpt: does not fit"),
         (run_with_a_broken_checkpoint, "encoder.ckpt: is no PyTorch"),
-        (run_with_a_broken_summary, "summary.json: is no JSON"),
+        (run_with("summary.json", b"{"), "summary.json: is no JSON"),
+        (run_with("summary.json", b"[]"), "summary.json: is no JSON object"),
+        (run_with("summary.json", b"3"), "summary.json: is no JSON object"),
+        (run_with("summary.json", b"[" * 9999), "summary.json: is no JSON"),
+        (run_with("summary.json", b"\xff"), "summary.json: is no UTF-8"),
+        (run_with("hyperparams.yaml", b"\xff"), "yaml: is no UTF-8 text"),
+        (run_with(META, b"si-snr: abc\n"), "CKPT.yaml: si-snr is 'abc'"),
+        (run_with(META, b"si-snr:\n"), "CKPT.yaml: si-snr is None"),
+        (run_with(META, b"[1]\n"), "CKPT.yaml: has no keys"),
+        (run_with(META, b"a: \xff\n"), "CKPT.yaml: is no UTF-8 text"),
+        (run_with(META, b"a: !!bool maybe\n"), "CKPT.yaml: "),
+        (
+            run_with(META, b"!!python/object/apply:os.system [touch mark]\n"),
+            "CKPT.yaml: .*python/object/apply:os.system",
+        ),
     ],
 )
 def test_a_failed_export_leaves_nothing(tmp_path, damage, message):
     train(tmp_path / "run")
     damage(tmp_path / "run")
     out_dir = tmp_path / "models" / "model"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         export_model(tmp_path / "run", out_dir)
+    assert "\n" not in str(caught.value)
     assert not out_dir.exists()
     assert not out_dir.parent.exists() or not list(out_dir.parent.iterdir())
 
@@ -273,6 +298,9 @@ def test_the_card_may_be_ones_own_and_a_licence_may_be_a_sentence(tmp_path):
     own.write_text("# Mine\n")
     out_dir = export_model(tmp_path / "run", tmp_path / "b", card=own)
     assert (out_dir / "README.md").read_text() == "# Mine\n"
+    own.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="card.md: is no UTF-8 text"):
+        export_model(tmp_path / "run", tmp_path / "c", card=own)
     with pytest.raises(InputError, match="nosuch.md: no such file"):
         export_model(tmp_path / "run", tmp_path / "c", card="nosuch.md")
     assert not Path(tmp_path / "c").exists()
