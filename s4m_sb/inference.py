@@ -107,7 +107,8 @@ class S4MSeparation(Pretrained):
         run_opts : dict, optional
             SpeechBrain's run options, such as ``{"device": "cuda"}``. With
             ``{"precision": "bf16"}`` all but the state-space layers run in
-            bfloat16. ``{"compile": True}`` helps no CPU that was tried.
+            bfloat16. ``{"compile": True}`` leaves the mask network as it
+            is, which the compiler slowed down.
         freeze_params : bool
             Put the network into evaluation mode, without gradients.
         trusted : bool

@@ -6,6 +6,7 @@ import sys
 import torch
 from torch import nn
 
+from s4m_sb.masknet import S4MMaskNet
 from s4m_sb.s4 import S4Layer
 from s4m_sb.uncompiled import uncompiled
 
@@ -46,6 +47,20 @@ def test_a_compiled_layer_has_no_fourier_transform_in_it():
     assert seen and not any("fft" in name for name in seen)
     # 1e-6: the same float32 operations, run by the same kernels
     assert torch.allclose(y, layer(x), atol=1e-6)
+
+
+def test_a_compiled_mask_network_trains_as_it_does():
+    masknet = S4MMaskNet(
+        num_filters=3, d_model=4, d_hidden=8, num_scales=3, num_repeats=2
+    )
+    features, parameters = torch.randn(2, 3, 21), list(masknet.parameters())
+    gradients = []
+    for masks in (
+        compiled_operations(masknet, features)[1],
+        masknet(features),
+    ):
+        gradients.append(torch.autograd.grad(masks.sum(), parameters))
+    assert all(map(torch.equal, *gradients))
 
 
 def test_a_model_is_loaded_and_used_without_the_compiler():
