@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from s4m_sb.audio import audio_info, read_audio, write_audio
+from s4m_sb.audio import audio_info, read_audio
 from s4m_sb.batching import batches_by_length
 from s4m_sb.chunking import CHUNK_S, piece_sizes
 from s4m_sb.errors import InputError, one_line
@@ -19,6 +19,7 @@ from s4m_sb.inference import S4MSeparation
 from s4m_sb.levels import check_normalization, normalize_voices
 from s4m_sb.recordings import Recording, remove_leftovers
 from s4m_sb.spectrogram import plot_separation
+from s4m_sb.voice_files import write_voices
 
 WHOLE_S = 60.0  # recordings that are longer are cut, if nothing else is said
 # Seconds of audio at once. Memory grows with them: 60 s take about 2.1 GiB
@@ -240,6 +241,7 @@ class FileSeparator:
         outputs = recording.outputs(self.num_spks)
         at_once = max(1, int(self.at_once_s / self.chunk_s))
         try:
+            self._remove_picture(recording)
             self.model.separate_to_files(
                 recording.path,
                 outputs,
@@ -349,14 +351,19 @@ class FileSeparator:
     def _write(
         self, recording: Recording, mixture: torch.Tensor, voices: torch.Tensor
     ) -> list[Path]:
+        self._remove_picture(recording)
         scaled = normalize_voices(voices[None], mixture[None], self.normalize)
         written = recording.outputs(self.num_spks)
-        for path, voice in zip(written, scaled[0].unbind(1), strict=True):
-            write_audio(path, voice, self.sample_rate)
+        write_voices([(mixture, scaled[0])], written, self.sample_rate, "none")
         if self.plot:
             self._draw(recording, mixture, voices)
             written.append(recording.picture)
         return written
+
+    def _remove_picture(self, recording: Recording) -> None:
+        """So that it never stands beside voices that it does not show."""
+        if self.plot:
+            recording.picture.unlink(missing_ok=True)
 
     def _draw(
         self, recording: Recording, mixture: torch.Tensor, voices: torch.Tensor

@@ -1,9 +1,11 @@
 """Voices into files as they come, one level for each voice."""
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -21,7 +23,9 @@ def write_voices(
     """Writes voices that come in blocks, in memory for one block.
 
     They are written as they come, and brought to their level on disk when
-    it is known. The files appear when all of them are whole, or not at all.
+    it is known. The files appear when all of them are whole, or not at all,
+    and old ones go just before: a process that is killed at that moment
+    leaves fewer voices, never new ones beside old ones.
 
     Arguments
     ---------
@@ -39,7 +43,7 @@ def write_voices(
     InputError
         If ``normalize`` is unknown.
     OSError
-        If a file cannot be written, as on a full disk.
+        If a file cannot be written, as on a full disk, or is a folder.
 
     Example
     -------
@@ -52,23 +56,32 @@ def write_voices(
     >>> read_audio(outputs[1])[0]
     tensor([0.5000, 1.0000])
     """
-    level = RunningLevel(len(outputs))
-    with contextlib.ExitStack() as names, contextlib.ExitStack() as files:
-        # The files close, whole, before the first of them gets its name.
-        writers = [
-            files.enter_context(
-                WavWriter(names.enter_context(replacing(output)), sample_rate)
+    for output in outputs:
+        if os.path.isdir(output):
+            raise IsADirectoryError(
+                errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(output)
             )
-            for output in outputs
-        ]
-        for mixture, voices in blocks:
-            level.add(voices, mixture)
-            for writer, voice in zip(writers, voices.unbind(1), strict=True):
-                writer.write(voice)
-        divisors = level.divisors(normalize).tolist()
-        for writer, divisor in zip(writers, divisors, strict=True):
-            if divisor != 1:
-                writer.change(functools.partial(_divide, divisor=divisor))
+    level = RunningLevel(len(outputs))
+    with contextlib.ExitStack() as names:
+        temporaries = [names.enter_context(replacing(o)) for o in outputs]
+        with contextlib.ExitStack() as files:
+            writers = [
+                files.enter_context(WavWriter(temporary, sample_rate))
+                for temporary in temporaries
+            ]
+            for mixture, voices in blocks:
+                level.add(voices, mixture)
+                for writer, voice in zip(
+                    writers, voices.unbind(1), strict=True
+                ):
+                    writer.write(voice)
+            divisors = level.divisors(normalize).tolist()
+            for writer, divisor in zip(writers, divisors, strict=True):
+                if divisor != 1:
+                    writer.change(functools.partial(_divide, divisor=divisor))
+        # All are whole; now they get their names, one after another.
+        for output in outputs:
+            Path(output).unlink(missing_ok=True)
 
 
 def _divide(samples: torch.Tensor, divisor: float) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Many recordings: what each would give alone, whatever the others do."""
 
 import errno
+import os
 
 import numpy as np
 import pytest
@@ -304,6 +305,7 @@ def test_one_too_large_to_be_read_does_not_stop_its_batch(
 def test_a_name_that_cannot_be_written_is_a_failure_of_one(
     model, recordings, tmp_path
 ):
+    recordings[3].outputs(2)[1].mkdir(parents=True)
     recordings[4].outputs(2)[0].mkdir(parents=True)
     long_name = tmp_path / "in" / ("x" * 245 + ".wav")
     soundfile.write(long_name, np.zeros(800), 8000)
@@ -312,10 +314,50 @@ def test_a_name_that_cannot_be_written_is_a_failure_of_one(
     assert not any(map(separator.done_before, recordings))
     outcomes = list(separator.separate(recordings))
     errors = {o.recording.path: o.error for o in outcomes if o.error}
-    assert set(errors) == {recordings[4].path, long_name}
+    assert set(errors) == {recordings[3].path, recordings[4].path, long_name}
+    assert errors[recordings[3].path].endswith("3_s2.wav: Is a directory")
     assert errors[recordings[4].path].endswith("4_s1.wav: Is a directory")
     assert errors[long_name].endswith(".wav: File name too long")
-    assert sum(map(bool, map(separator.done_before, recordings))) == 7
+    assert sum(map(bool, map(separator.done_before, recordings))) == 6
+    # all voices of a recording or none
+    assert not recordings[3].outputs(2)[0].exists()
+    assert not recordings[4].outputs(2)[1].exists()
+
+
+@pytest.mark.parametrize("chunk_s", [None, 1])
+@pytest.mark.parametrize("plot", [False, True])
+def test_half_of_what_is_done_again_is_not_taken_for_done(
+    model, recordings, monkeypatch, chunk_s, plot
+):
+    """What it replaced is gone when the first voice gets its name."""
+    separator = FileSeparator(model, chunk_s=chunk_s, plot=plot)
+    recording = recordings[4]
+    (outcome,) = separator.separate([recording])
+    assert separator.done_before(recording)
+    replace = os.replace
+
+    class Killed(BaseException):
+        pass
+
+    for last in range(len(outcome.written)):
+        for path in outcome.written:
+            path.touch()
+        left = iter(range(last + 1))
+
+        def replace_some(source, target, left=left):
+            if next(left, None) is None:
+                raise Killed
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_some)
+            if last == len(outcome.written) - 1:
+                assert len(list(separator.separate([recording]))) == 1
+            else:
+                with pytest.raises(Killed):
+                    list(separator.separate([recording]))
+                assert not separator.done_before(recording)
+    assert separator.done_before(recording)
 
 
 @pytest.mark.parametrize("chunk_s", [None, 1])
