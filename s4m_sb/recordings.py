@@ -1,6 +1,7 @@
 """Which recordings to separate, and where their voices go."""
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,9 @@ class Recording:
         -------
         bool
             True if every voice is as long as the recording, and none is
-            older. Those of an MP3 file, which may have less than its header
-            says, need be as long as each other only.
+            older, unless the recording's own time is still to come. Those of
+            an MP3 file, which may have less than its header says, need be as
+            long as each other only.
 
         Raises
         ------
@@ -120,6 +122,8 @@ class Recording:
         """
         num_frames = self.num_frames(sample_rate)
         recorded_ns = self.path.stat().st_mtime_ns
+        if recorded_ns > time.time_ns():  # by a clock that is wrong
+            recorded_ns = 0
         wanted = self.outputs(num_spks) + [self.picture] * plot
         for path in wanted:
             if not path.is_file() or path.stat().st_mtime_ns < recorded_ns:
@@ -243,9 +247,11 @@ def _of_folder(folder: Path, output: Path) -> Iterable[Recording]:
 def _of_list(source: Path, output: Path) -> Iterable[Recording]:
     try:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
+        if any("\0" in line for line in lines):
+            raise UnicodeError("holds a NUL, as in no name")
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such list of audio files") from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise InputError(
             f"{source}: is no text with one audio file a line"
         ) from error

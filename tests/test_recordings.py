@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -115,7 +116,16 @@ def test_what_cannot_go_well_is_refused(here, files, sources, output, message):
         find_recordings(names, type(here)(output))
 
 
-@pytest.mark.parametrize("content", [b"", b"# nothing\n\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"# nothing\n\n",
+        b"\xff\xfe\x00",
+        b"a\0b.wav\n",
+        "a.wav\n".encode("utf-16-le"),
+    ],
+)
 def test_a_list_of_nothing_is_refused(tmp_path, content):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(InputError, match="list.txt: .*one a"):
@@ -140,6 +150,14 @@ def test_whole_voices_are_done(done):
     assert not done.is_done(2, 8000, plot=True)
     done.picture.touch()
     assert done.is_done(2, 8000, plot=True)
+
+
+def test_a_recording_from_the_future_says_nothing_about_age(done):
+    later = time.time() + 3600
+    os.utime(done.path, (later, later))
+    assert done.is_done(2, 8000)
+    done.outputs(2)[1].unlink()
+    assert not done.is_done(2, 8000)
 
 
 @pytest.mark.parametrize(
