@@ -288,6 +288,27 @@ def test_what_only_prints_needs_somewhere_to_print(words):
     assert line.startswith("s4m: error: stdout is closed; ")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--json", "--quiet"]])
+def test_a_report_needs_somewhere_to_go(model, mixture, tmp_path, options):
+    output = tmp_path / "out"
+    words = ["separate", mixture, "--output", output, "--model", model]
+    result = with_closed(">&-", *words, *options)
+    assert result.returncode == 2
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("s4m: error: stdout is closed; ")
+    assert not output.exists()
+
+
+def test_without_a_report_a_closed_stdout_takes_nothing_away(
+    model, mixture, tmp_path
+):
+    output = tmp_path / "out"
+    words = ["separate", mixture, "--output", output, "--model", model]
+    result = with_closed(">&-", *words, "--quiet")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert len(list(output.glob("*.wav"))) == 2
+
+
 def test_several_processes_do_not_share_a_pipe(mixture, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

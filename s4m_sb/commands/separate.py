@@ -239,6 +239,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(
             "--voice is for voices on stdout; --output DIR gets all of them"
         )
+    elif sys.stdout is None and (arguments.json or not arguments.quiet):
+        raise InputError(
+            "stdout is closed; what becomes of each file is said there "
+            "(--quiet says nothing)"
+        )
     if arguments.chunk is not None and not 0 <= arguments.chunk < math.inf:
         raise InputError(
             f"--chunk {arguments.chunk:g}: give seconds, or 0 to cut nothing"
