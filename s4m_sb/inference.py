@@ -4,6 +4,7 @@ The shapes are those of SpeechBrain's ``SepformerSeparation``, whose models it
 also loads, so that one import replaces the other.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ from s4m_sb.voice_files import write_voices
 logger = get_logger(__name__)
 
 SECONDS_BAR = "{desc}: {bar} {n:.0f} of {total:.0f} s [{remaining} left]"
+WEB = ("http:", "https:")
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
 
 
@@ -99,7 +101,8 @@ class S4MSeparation(Pretrained):
             Refuse overrides of keys that the YAML does not have.
         savedir : str or os.PathLike, optional
             Where fetched files are put; by default they stay in the Hub's
-            cache. Unused for a model on this machine.
+            cache, or, from a web address, only until they are loaded. Unused
+            for a model on this machine.
         local_strategy : LocalStrategy
             How fetched files get into ``savedir``.
         fetch_config : FetchConfig
@@ -124,9 +127,10 @@ class S4MSeparation(Pretrained):
         Raises
         ------
         InputError
-            If there is no such model, a part of it is missing or wrong, its
-            parameters do not fit its network, or it is not trusted and does
-            more than to describe a network, or less than to load all of it.
+            If there is no such model, it cannot be fetched, a part of it is
+            missing or wrong, its parameters do not fit its network, or it is
+            not trusted and does more than to describe a network, or less than
+            to load all of it.
         """
         folder = model_folder(source)
         if folder is not None:
@@ -135,30 +139,31 @@ class S4MSeparation(Pretrained):
             "local_strategy": local_strategy,
             "fetch_config": fetch_config,
         }
-        yaml = _fetch_yaml(str(source), hparams_file, savedir, fetch_options)
-        if folder is not None and not trusted:
-            check_inside(yaml, folder)
-        hparams = load_hparams(
-            yaml, overrides or {}, overrides_must_match, trusted
-        )
-        try:
-            _check_model(hparams, cls.HPARAMS_NEEDED, cls.MODULES_NEEDED)
-            modules, pretrainer = hparams["modules"], hparams["pretrainer"]
-            if not trusted:
-                check_pretrainer(pretrainer, folder or str(source))
-                # SpeechBrain would take them: a compiler, another device.
-                for option in RunOptions().as_dict():
-                    hparams.pop(option, None)
-            for key in not_loaded(pretrainer, modules):
-                message = f"the pretrainer loads no parameters into '{key}'"
+        with _place(str(source), savedir) as place:
+            yaml = _fetch_yaml(str(source), hparams_file, place, fetch_options)
+            if folder is not None and not trusted:
+                check_inside(yaml, folder)
+            hparams = load_hparams(
+                yaml, overrides or {}, overrides_must_match, trusted
+            )
+            try:
+                _check_model(hparams, cls.HPARAMS_NEEDED, cls.MODULES_NEEDED)
+                modules, pretrainer = hparams["modules"], hparams["pretrainer"]
                 if not trusted:
-                    raise InputError(message)
-                logger.warning(f"{yaml}: {message}")
-        except InputError as error:
-            raise InputError(f"{yaml}: {error}") from error
-        hparams["savedir"] = savedir
-        pretrainer.set_collect_in(savedir)
-        load_collected(pretrainer, str(source), **fetch_options)
+                    check_pretrainer(pretrainer, folder or str(source))
+                    # SpeechBrain would take them: a compiler, another device.
+                    for option in RunOptions().as_dict():
+                        hparams.pop(option, None)
+                for key in not_loaded(pretrainer, modules):
+                    message = f"the pretrainer loads no parameters into '{key}'"
+                    if not trusted:
+                        raise InputError(message)
+                    logger.warning(f"{yaml}: {message}")
+            except InputError as error:
+                raise InputError(f"{yaml}: {error}") from error
+            hparams["savedir"] = savedir
+            pretrainer.set_collect_in(place)
+            load_collected(pretrainer, str(source), **fetch_options)
         return cls(
             modules=modules,
             hparams=hparams,
@@ -473,7 +478,7 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
     name = str(source)
     if name and folder.is_dir():  # no name at all would be the folder here
         return folder
-    if name.startswith(("http:", "https:")):
+    if name.startswith(WEB):
         return None
     owner, *rest = name.split("/")
     if owner not in ("", ".", "..", "~") and len(rest) == 1 and rest[0]:
@@ -533,6 +538,22 @@ def _at_level(
     return torch.cat(parts).div_(level.divisors(normalize)).unsqueeze(0)
 
 
+@contextlib.contextmanager
+def _place(
+    source: str, savedir: str | os.PathLike | None
+) -> Iterator[str | os.PathLike | None]:
+    """Where fetched files are put; SpeechBrain needs one for web addresses."""
+    if savedir is not None or not source.startswith(WEB):
+        yield savedir
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            yield temporary
+        except InputError as error:  # nobody would find that folder
+            message = str(error).replace(temporary, source.rstrip("/"))
+            raise InputError(message) from error
+
+
 def _fetch_yaml(
     source: str,
     hparams_file: str,
@@ -560,7 +581,7 @@ def _fetch_audio(
 ) -> str | os.PathLike:
     """The file itself if it is on this machine."""
     name = str(path)
-    is_web = name.startswith(("http:", "https:"))
+    is_web = name.startswith(WEB)
     is_hub = not os.path.isabs(name) and name.count("/") >= 2
     if os.path.exists(path) or not (is_web or is_hub):
         return path

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from speechbrain.utils.parameter_transfer import Pretrainer
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, first_line
 from s4m_sb.folders import is_inside
 from s4m_sb.parameters import load_parameters
 from s4m_sb.safe_yaml import HOW_TO_TRUST
@@ -39,7 +39,7 @@ def load_collected(
     Raises
     ------
     InputError
-        If a file is missing, broken, or does not fit.
+        If a file cannot be fetched, is missing, broken, or does not fit.
     """
     pretrainer.add_custom_hooks(
         {
@@ -49,7 +49,12 @@ def load_collected(
             and name not in pretrainer.custom_hooks
         }
     )
-    pretrainer.collect_files(default_source=source, **fetch_options)
+    try:
+        pretrainer.collect_files(default_source=source, **fetch_options)
+    except Exception as error:  # whatever the network and the Hub may raise
+        raise InputError(
+            f"{source}: its parameters cannot be fetched ({first_line(error)})"
+        ) from error
     pretrainer.load_collected()
 
 

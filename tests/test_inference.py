@@ -155,6 +155,19 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
         S4MSeparation.from_hparams("a/b")
 
 
+def test_parameters_that_the_hub_does_not_give_are_one_line(
+    folders, monkeypatch
+):
+    def download(repo_id, filename, **options):
+        if filename == "masknet.ckpt":
+            raise ConnectionError("cannot\nconnect")
+        return str(folders["s4m"] / filename)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(InputError, match=r"a/b: .*parameters.*\(cannot\)$"):
+        S4MSeparation.from_hparams("a/b")
+
+
 @pytest.mark.parametrize(
     "name", ["hyperparams.yaml", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt"]
 )

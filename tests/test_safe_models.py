@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -448,6 +449,27 @@ def test_a_model_that_is_fetched_stays_in_savedir(copy, tmp_path):
         "hyperparams.yaml",
         "masknet.ckpt",
     ]
+
+
+def test_a_model_at_a_web_address_leaves_nothing_here(
+    copy, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    command = ["separate", str(EXAMPLE), "--output", "out", "--model"]
+    with served(copy) as address:
+        model = S4MSeparation.from_hparams(address)
+        assert main([*command, address]) == 0
+        (copy / "masknet.ckpt").write_bytes(b"broken")
+        refused(address, f"^{address}/masknet.ckpt: is no PyTorch")
+        (copy / "masknet.ckpt").unlink()
+        refused(address, f"^{address}: its parameters cannot be fetched")
+        capsys.readouterr()
+        assert main([*command, address]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert works(model) and model.hparams.savedir is None
+    assert os.listdir(tmp_path / "temporary") == []
+    assert os.listdir() == ["out"]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "{tmp}/evil", "..", "a/b", ""])
