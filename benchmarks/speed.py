@@ -44,6 +44,8 @@ PRECISIONS = {
     "tf32": "float32, TF32 in convolutions and products",
     "bf16": "bfloat16 by autocast",
 }
+# Of the conditions, in which one folder's figures need not agree.
+MAY_DIFFER = ("repetitions", "limit_s", "no_memory")
 SHORT_S = 4.0  # length of the clips whose times are compared
 # A tiny network under the same names, to try the script.
 SMALL = {
@@ -298,8 +300,8 @@ def import_times(repetitions: int = 3) -> list[float]:
     ]
 
 
-def describe(arguments: argparse.Namespace) -> str:
-    """Under which conditions the table was measured, in Markdown."""
+def conditions(arguments: argparse.Namespace) -> dict:
+    """Under which figures are measured."""
     if arguments.device == "cpu":
         where = f"{cpu_name()}, threads: {arguments.threads}"
         most = f"more than {arguments.memory_gib:g} GiB"
@@ -307,32 +309,61 @@ def describe(arguments: argparse.Namespace) -> str:
         about = torch.cuda.get_device_properties(arguments.device)
         where = about.name
         most = f"more than the GPU's {about.total_memory / 2**30:.0f} GiB"
+    return {
+        "networks": "toy networks" if arguments.quick else "published sizes",
+        "precision": PRECISIONS[arguments.precision],
+        "machine": f"{platform.system()}, {where}",
+        "torch": torch.__version__,
+        "speechbrain": speechbrain.__version__,
+        "training_s": arguments.training_s,
+        "repetitions": arguments.repetitions,
+        "limit_s": arguments.limit_s,
+        "no_memory": most,
+    }
+
+
+def remember(arguments: argparse.Namespace) -> dict:
+    """Conditions and commands of all that is in the folder, in a file there.
+
+    Without parts to measure, what was written before.
+    """
+    folder = arguments.output_folder
+    path = folder / "measured.json"
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if not arguments.parts:
+        if not before:
+            sys.exit(f"speed.py: error: {folder}: nothing was measured here")
+        return before
+    now = conditions(arguments)
+    for name, value in before.get("conditions", now).items():
+        if name not in MAY_DIFFER and value != now[name]:
+            sys.exit(
+                f"speed.py: error: {folder}: was measured with {name} "
+                f"{value!r}, not {now[name]!r}; give another folder"
+            )
+    command = f"`python benchmarks/speed.py {shlex.join(sys.argv[1:])}`"
+    commands = [*before.get("commands", []), f"{command}{commit()}"]
+    now = {"conditions": now, "commands": list(dict.fromkeys(commands))}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
+    return now
+
+
+def describe(measured: dict, short: float) -> str:
+    """Under which conditions the table was measured, in Markdown."""
+    known = measured["conditions"]
     return (
-        "Batches of one and clips of "
-        f"{short_s(arguments):g} s, unless said otherwise "
-        f"({arguments.training_s:g} s in training), "
-        f"{PRECISIONS[arguments.precision]}, "
-        f"{platform.system()}, {where}. Networks take turns; times are "
-        f"medians of {arguments.repetitions} calls (fewer where they are "
+        f"Batches of one and clips of {short:g} s, unless said otherwise "
+        f"({known['training_s']:g} s in training), {known['networks']}, "
+        f"{known['precision']}, {known['machine']}. Networks take turns; times "
+        f"are medians of {known['repetitions']} calls (fewer where they are "
         "longer), ratios are medians of ratios within a turn. Memory is what "
         'a call takes on top of the loaded network. "too long": more than '
-        f'{arguments.limit_s:g} s for a call; "no memory": {most}.\n\n'
-        f"{', '.join(remember_command(arguments))} with s4m_sb "
-        f"{s4m_sb.__version__}{commit()}, torch {torch.__version__}, "
-        f"speechbrain {speechbrain.__version__}."
+        f'{known["limit_s"]:g} s for a call; "no memory": '
+        f"{known['no_memory']}.\n\n"
+        f"{', '.join(measured['commands'])} with s4m_sb {s4m_sb.__version__}, "
+        f"torch {known['torch']}, speechbrain {known['speechbrain']}."
     )
-
-
-def remember_command(arguments: argparse.Namespace) -> list[str]:
-    """This command, if it measures, and those before it, in Markdown."""
-    path = arguments.output_folder / "commands.json"
-    commands = read_cases(path)
-    command = f"`python benchmarks/speed.py {shlex.join(sys.argv[1:])}`"
-    if arguments.parts and command not in commands:
-        commands.append(command)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(commands, indent=1), "utf-8")
-    return commands
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -340,6 +371,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     folder = arguments.output_folder
     folder.mkdir(parents=True, exist_ok=True)
+    measured = remember(arguments)
+    training_s = measured["conditions"]["training_s"]
     if {"sizes", "memory", "inference"} & set(arguments.parts):
         run_inference(arguments)
     if {"memory", "training"} & set(arguments.parts):
@@ -358,15 +391,15 @@ def main(argv: list[str] | None = None) -> int:
     targets = speed_table.check_targets(
         rows,
         (short_s(arguments), max(arguments.lengths)),
-        arguments.training_s,
+        training_s,
         statistics.median(import_s) if import_s else None,
     )
     text = speed_table.markdown(
         rows,
         targets,
         short_s(arguments),
-        arguments.training_s,
-        describe(arguments),
+        training_s,
+        describe(measured, short_s(arguments)),
     )
     speed_table.write_csv(rows, folder / "speed.csv")
     with replacing(folder / "speed.md") as temporary:

@@ -169,22 +169,46 @@ def test_numbers_are_those_of_the_precision(monkeypatch, part, precision):
 
 
 def test_the_caption_says_what_was_measured(monkeypatch, tmp_path, capsys):
-    words = [str(tmp_path), "--quick", "--parts"]
-    cpu = speed.parse_arguments([*words, "--memory_gib", "3"])
-    assert '"no memory": more than 3 GiB.' in speed.describe(cpu)
-    assert ", float32 without TF32, " in speed.describe(cpu)
+    words = [str(tmp_path), "--quick"]
+
+    def caption(*more):
+        arguments = speed.parse_arguments([*words, *more])
+        measured = {"conditions": speed.conditions(arguments), "commands": []}
+        return speed.describe(measured, 4.0)
+
+    cpu = caption("--memory_gib", "3")
+    assert '"no memory": more than 3 GiB.' in cpu
+    assert ", toy networks, float32 without TF32, " in cpu
     about = SimpleNamespace(name="H200", total_memory=139 * 2**30)
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: about
     )
-    gpu = ["--device", "cuda", "--precision", "tf32"]
-    caption = speed.describe(speed.parse_arguments([*words, *gpu]))
-    assert "TF32 in convolutions and products, " in caption
-    assert "H200. " in caption
-    assert """"no memory": more than the GPU's 139 GiB.""" in caption
+    gpu = caption("--device", "cuda", "--precision", "tf32")
+    assert "TF32 in convolutions and products, " in gpu
+    assert "H200. " in gpu
+    assert """"no memory": more than the GPU's 139 GiB.""" in gpu
     with pytest.raises(SystemExit):
         speed.parse_arguments([*words, "--precision", "tf32"])
     assert "tf32 is for a GPU" in capsys.readouterr().err
+
+
+def test_a_folder_holds_what_was_measured_alike(monkeypatch, tmp_path):
+    def remember(*words):
+        arguments = [str(tmp_path), "--quick", *words]
+        monkeypatch.setattr(sys, "argv", ["speed.py", *arguments])
+        return speed.remember(speed.parse_arguments(arguments))
+
+    with pytest.raises(SystemExit, match="nothing was measured here"):
+        remember("--parts")
+    first = remember("--threads", "1", "--parts", "sizes")
+    assert remember("--threads", "7", "--precision", "bf16", "--parts") == first
+    both = remember("--threads", "1", "--limit_s", "9", "--parts", "memory")
+    assert both["commands"][0] == first["commands"][0]
+    assert "--parts memory" in both["commands"][1]
+    with pytest.raises(SystemExit, match="machine.*threads: 1.*another folder"):
+        remember("--threads", "2")
+    with pytest.raises(SystemExit, match="precision"):
+        remember("--threads", "1", "--precision", "bf16")
 
 
 def test_what_takes_too_long_is_marked(monkeypatch):
@@ -260,7 +284,11 @@ def test_targets():
     gib = 2**30
     cases = [
         times([tiny[0], twin[0]], [[1.0], [3.0]]),
-        times([tiny[1], tiny[2], twin[1]], [[2.0], [3.0], [3.9]]),
+        # The machine is ten times slower in the second turn.
+        times(
+            [tiny[1], tiny[2], twin[1]],
+            [[2.0, 20.0, 2.0], [3.0, 30.0, 9.0], [3.9, 39.0, 3.9]],
+        ),
         times([long], [[75.0]]),
         {**tiny[2], "kind": "memory", "peak_bytes": gib},
         {**twin[1], "kind": "memory", "peak_bytes": 9 * gib},
