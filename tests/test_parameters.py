@@ -1,7 +1,11 @@
 """A checkpoint is loaded as a whole or refused by its name."""
 
+import configparser
+from pathlib import Path
+
 import pytest
 import torch
+from packaging.requirements import Requirement
 from torch import nn
 
 from s4m_sb.errors import InputError
@@ -46,6 +50,16 @@ def test_code_in_a_checkpoint_is_not_run(path):
     torch.save(nn.Linear(3, 2), path)  # a whole object, not its parameters
     with pytest.raises(InputError, match="linear.ckpt: is no PyTorch"):
         load_parameters(nn.Linear(3, 2), path)
+
+
+@pytest.mark.parametrize("name", ["torch", "torchaudio"])
+def test_pytorch_has_no_known_fault_in_reading_parameters(name):
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).resolve().parents[1] / "setup.cfg")
+    lines = config["options"]["install_requires"].split()
+    needed = {r.name: r.specifier for r in map(Requirement, lines)}
+    assert not needed[name].contains("2.9.1")  # CVE-2026-24747
+    assert needed[name].contains("2.10.0")
 
 
 @pytest.mark.parametrize(
