@@ -12,6 +12,7 @@ recording) and `card.md`, the tables that it prints.
 
 import argparse
 import csv
+import hashlib
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -63,6 +64,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--pairs", type=int, default=20, help="of talkers, for 90 s each")
     add("--seed", type=int, default=1)
     add("--threads", type=int, default=1)
+    add("--precision", choices=["fp32", "bf16"], default="fp32")
     arguments = parser.parse_args(argv)
     if arguments.count < 1 or arguments.pairs < 0:
         parser.error("argument --count, --pairs: must be above 0")
@@ -271,19 +273,30 @@ def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
         exchanged = [int(row["exchanged"]) for row in long]
         total = sum(int(row["windows"]) for row in long)
         lines.append(
-            f"Two talkers for {LONG_S:g} s with pauses, in pieces of "
+            f"Two talkers for {LONG_S:g} s in quiet, with pauses, in pieces of "
             f"{CHUNK_S:g} s: {sum(exchanged)} of {total} windows of "
             f"{WINDOW_S:g} s are exchanged, in {sum(map(bool, exchanged))} of "
             f"{len(long)} recordings."
         )
+    lines.append(f"Weights: {fingerprint(model)}.")
     return "\n".join(lines) + "\n"
+
+
+def fingerprint(model: S4MSeparation) -> str:
+    """Tells the weights that were measured from any others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.mods.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
-    model = S4MSeparation.from_hparams(arguments.model)
+    model = S4MSeparation.from_hparams(
+        arguments.model, run_opts={"precision": arguments.precision}
+    )
     rows = score_mixtures(model, arguments)
     write_table(arguments.output_folder / "scores.csv", rows)
     long = score_long(model, arguments)

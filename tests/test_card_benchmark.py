@@ -43,24 +43,30 @@ def manifest(speech_folder, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("where", ["quiet", "noise"])
+@pytest.mark.parametrize("where", ["quiet", "noise", "rooms"])
 def test_figures_are_those_of_the_files(
     manifest, noise_folder, tmp_path, where
 ):
     folder, output = write_model(tmp_path / "model"), tmp_path / "card"
-    noise = ("--noise", noise_folder) if where == "noise" else ()
-    result = run(folder, manifest, output, "--count", 5, "--pairs", 1, *noise)
+    options = ("--noise", noise_folder) if where != "quiet" else ()
+    if where == "rooms":
+        pytest.importorskip("pyroomacoustics")
+        options += ("--reverb",)
+    result = run(folder, manifest, output, "--count", 5, "--pairs", 1, *options)
     assert result.returncode == 0, result.stderr
     with open(output / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5
 
     split = output / "mixtures/wav8k/min/tt"
-    mixed = "mix_both" if noise else "mix"
+    mixed = "mix_both" if options else "mix"
+    room = "_reverb" if where == "rooms" else ""
     model = S4MSeparation.from_hparams(folder)
     for row in rows:
         mixture, first, second = (
-            read_audio(split / kind / f"{row['mixture']}.wav", 8000)[0][None]
+            read_audio(split / f"{kind}{room}" / f"{row['mixture']}.wav", 8000)[
+                0
+            ][None]
             for kind in (mixed, "s1", "s2")
         )
         target = torch.stack([first, second], dim=2)
@@ -90,6 +96,19 @@ def test_figures_are_those_of_the_files(
     ]
     assert table.splitlines()[0] == f"| metric | {' | '.join(sizes)} |"
     assert "the outputs is 0." in table
+    assert f"Weights: {card.fingerprint(model)}." in table
+
+
+def test_a_fingerprint_is_that_of_the_weights():
+    first = S4MSeparation.from_hparams("s4m-8k")
+    assert card.fingerprint(first) == card.fingerprint(
+        S4MSeparation.from_hparams("s4m-8k")
+    )
+    with torch.no_grad():
+        first.mods.decoder.weight[0, 0, 0].mul_(1 + 1e-6)
+    assert card.fingerprint(first) != card.fingerprint(
+        S4MSeparation.from_hparams("s4m-8k")
+    )
 
 
 def test_an_exchange_inside_a_recording_is_seen():
