@@ -4,7 +4,10 @@ Whoever names a constructor in HyperPyYAML has it imported and called, so the
 names are listed, and a name is compared as a whole: prefixes would let
 ``torch.nn.modules.module.os.system`` through. To add one, make sure that no
 value of its arguments makes it read or write a file, import or call something
-else than the classes below.
+else than the classes below. There is one exception: an ``SBRNNBlock`` calls
+what its ``rnn_type`` names in ``speechbrain.nnet.RNN``, and nothing behind
+that. Its other arguments fit networks alone; `tests/test_allowed.py` lists
+what stands there, so that an addition is noticed.
 """
 
 PRETRAINER = "speechbrain.utils.parameter_transfer.Pretrainer"

@@ -83,8 +83,8 @@ class S4MSeparation(Pretrained):
         `safe_yaml.py` and `allowed.py`), its files lie in its own folder (see
         `model_files.py`), and its parameters are read without running what
         they hold, by ``torch.load(weights_only=True)``, which is as safe as
-        the PyTorch that is installed: 2.10 mended the last fault known there.
-        A model can still ask for more time and memory than there is.
+        the PyTorch that is installed. A model can still ask for more time and
+        memory than there is.
 
         Arguments
         ---------
