@@ -77,9 +77,9 @@ class DynamicMixing(DynamicItemDataset):
         Puts every mixture into a room, see ``room_cache.CachedRooms``.
     target : str
         ``"anechoic"``: the direct sound of each speaker in the room;
-        ``"reverb"``: all that arrives from him. The same without rooms.
+        ``"reverb"``: all that arrives from them. The same without rooms.
     noise_probability : float
-        How often a mixture has noise, where there is any; 1 for always.
+        How often a mixture has noise; 1 for always, and if ``noise`` is None.
     room_probability : float
         How often a mixture is in a room, likewise.
     filter_range_db : tuple[float, float], optional

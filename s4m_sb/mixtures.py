@@ -87,7 +87,7 @@ class MixtureDrawer:
         Puts every mixture into a room with as many sources as speakers. The
         speech, dry, is the same as without.
     noise_probability : float
-        How often a mixture has noise, where there is any; 1 for always.
+        How often a mixture has noise; 1 for always, and if ``noise`` is None.
     room_probability : float
         How often a mixture is in a room, likewise.
     filter_range_db : tuple[float, float], optional
@@ -98,7 +98,8 @@ class MixtureDrawer:
     Raises
     ------
     InputError
-        If a value is out of its range, or the corpus has too few speakers.
+        If a value is out of its range or of no effect, or the corpus has too
+        few speakers.
 
     Example
     -------
@@ -163,6 +164,16 @@ class MixtureDrawer:
             _check_range("speed_range", speed_range, 0.5, 2.0)
         _check_probability("noise_probability", noise_probability)
         _check_probability("room_probability", room_probability)
+        if noise is None and noise_probability != 1:
+            raise InputError(
+                f"noise_probability is {noise_probability}, but there is no "
+                "noise; give 1"
+            )
+        if rooms is None and room_probability != 1:
+            raise InputError(
+                f"room_probability is {room_probability}, but there are no "
+                "rooms; give 1"
+            )
         if filter_range_db is not None:
             _check_range("filter_range_db", filter_range_db, -100.0, 100.0)
             channel_frequencies(sample_rate)  # there must be some

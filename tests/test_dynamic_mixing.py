@@ -217,6 +217,8 @@ def test_mini_speech_fills_four_seconds(mini_speech):
         ),
         ({"noise_probability": 1.5}, "noise_probability is 1.5; give a number"),
         ({"room_probability": -1}, "room_probability is -1; give a number"),
+        ({"noise_probability": 0.5}, "is 0.5, but there is no noise; give 1"),
+        ({"room_probability": 0}, "is 0, but there are no rooms; give 1"),
     ],
 )
 def test_bad_values_are_refused(make, keys, message):

@@ -131,13 +131,11 @@ def test_nothing_but_the_channel_depends_on_the_channel(make, noise, rooms):
 @pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
 def test_some_mixtures_are_quiet_and_some_dry(make, noise, rooms):
     def count(probability):
-        drawer = make(
-            noise,
-            rooms,
-            segment_s=0.05,
-            noise_probability=probability,
-            room_probability=probability,
-        )
+        chances = {
+            "noise_probability": probability if noise else 1,
+            "room_probability": probability if rooms else 1,
+        }
+        drawer = make(noise, rooms, segment_s=0.05, **chances)
         drawn = draws(drawer, 40)
         for one in drawn:
             assert (one.noise is None) == (one.plan.noise is None)
