@@ -174,13 +174,16 @@ def check_part(part: str, whole: str) -> None:
     Raises
     ------
     InputError
-        If it does, with the line of the whole.
+        If it does, with the line of the whole, unless references have put the
+        name together.
     """
-    named = {tag for _, _, tag in _names(part) if tag}
+    named = [tag for _, _, tag in _names(part) if tag]
+    if not named:
+        return
     for _, line, tag in _names(whole):
         if tag in named:
             raise _refusal(tag, line)
-    check_text(part)
+    raise _refusal(named[0], None)
 
 
 def resolve_checked(text: str) -> str:

@@ -8,7 +8,7 @@ import ruamel.yaml.resolver
 from hyperpyyaml import load_hyperpyyaml
 
 from s4m_sb.errors import InputError
-from s4m_sb.safe_yaml import load_checked, resolve_checked
+from s4m_sb.safe_yaml import check_part, load_checked, resolve_checked
 
 # Each of these makes the file in HyperPyYAML: name, YAML, line, tag.
 PYTHON = "!!python/object/apply:os.system"
@@ -257,6 +257,17 @@ def test_a_reference_is_no_program(tmp_path, monkeypatch):
     text = "a: 2\nb: !ref __import__('os').mkdir('made') + <a>"
     assert load_checked(text)["b"] == "__import__('os').mkdir('made') + 2"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_part_is_refused_with_the_line_of_the_whole():
+    part = f'a: !tuple "({PYTHON} [touch mark])"'
+    with pytest.raises(InputError, match=f"^line 3: {PYTHON} is refused"):
+        check_part(part, f"b: 1\nnet:\n    {part}")
+    # out of pieces, which stand in no line together
+    whole = f"b: '{PYTHON}'\nc: '[touch mark]'\na: !ref (<b> <c>)"
+    with pytest.raises(InputError, match=f"^{PYTHON} is refused"):
+        check_part(part, whole)
+    check_part("a: !new:torch.nn.ReLU", f"b: {PYTHON} [touch mark]")
 
 
 def test_a_training_may_name_anything_but_is_not_run(mark):
