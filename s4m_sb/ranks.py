@@ -1,14 +1,17 @@
 """One of several processes that share a task, as ``torchrun`` starts them.
 
-The first one decides what is to be done. They need nothing else from each
-other but a last word: a process that ends with an error makes ``torchrun`` end
-the others, so all report to the first one, which waits for them.
+The first one decides what is to be done, and by whom: what it finds on the
+disk, another may find a moment later to be more or less. They need nothing
+else from each other but a last word: a process that ends with an error makes
+``torchrun`` end the others, so all report to the first one, which waits for
+them.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +20,38 @@ from s4m_sb.errors import InputError
 Item = TypeVar("Item")
 
 POLL_S = 0.2
-DECISION = "s4m_sb/decided by 0"
+MOST_BYTES = 2**20  # the store of torchrun takes no value of 8 MiB
+
+
+def deal(
+    items: Sequence[Item], sizes: Sequence[int], count: int
+) -> list[list[Item]]:
+    """Divides items into parts of about the same size.
+
+    Arguments
+    ---------
+    items : sequence
+        What to divide.
+    sizes : sequence of int
+        How much work each of them is.
+    count : int
+        Number of parts.
+
+    Returns
+    -------
+    list[list]
+        Every item stands in one of the parts, in the order given.
+
+    Example
+    -------
+    >>> deal("abcd", [1, 9, 2, 8], count=2)
+    [['b', 'c'], ['a', 'd']]
+    """
+    largest_first = sorted(range(len(items)), key=lambda i: -sizes[i])
+    return [
+        [items[i] for i in sorted(largest_first[number::count])]
+        for number in range(count)
+    ]
 
 
 @dataclass(frozen=True)
@@ -33,8 +67,8 @@ class Rank:
     local : int, optional
         The process's number on its machine, which is that of its GPU.
     store : torch.distributed.Store, optional
-        Where the processes leave decisions and last words; without one each
-        of them stands for itself.
+        Where the processes leave shares and last words; without one each of
+        them stands for itself.
     """
 
     number: int = 0
@@ -42,51 +76,62 @@ class Rank:
     local: int | None = None
     store: Any = None
 
-    def share(self, items: Sequence[Item], sizes: Sequence[int]) -> list[Item]:
-        """Takes this process's part of items.
+    @property
+    def decides(self) -> bool:
+        """Whether this process looks for what is to be done."""
+        return self.number == 0 or self.store is None
+
+    def owns(self, name: str) -> bool:
+        """Tells whether this process decides what is done with an item.
+
+        Arguments
+        ---------
+        name : str
+            The item's name. By this alone it has one owner among processes
+            without a store, whatever else each of them may find.
+
+        Returns
+        -------
+        bool
+            True in one of the processes; with a store, in the first one.
+
+        Example
+        -------
+        >>> [Rank(number, 3).owns("a.wav") for number in range(3)]
+        [False, False, True]
+        """
+        if self.store is not None:
+            return self.decides
+        return zlib.crc32(os.fsencode(name)) % self.count == self.number
+
+    def share(self, items: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
+        """Takes this process's part of what the first one has.
 
         Arguments
         ---------
         items : sequence
-            The same in all processes.
+            What JSON can hold; what other processes than the first one give
+            does not count.
         sizes : sequence of int
             How much work each of them is.
 
         Returns
         -------
         list
-            The parts of all processes have every item once, and about as
-            much work each.
+            The parts of all processes have every item of the first one once,
+            and about as much work each. Without a store, all items given.
 
-        Example
-        -------
-        >>> sizes = [1, 9, 2, 8]
-        >>> [Rank(number, 2).share("abcd", sizes) for number in (0, 1)]
-        [['b', 'c'], ['d', 'a']]
-        """
-        largest_first = sorted(range(len(items)), key=lambda i: -sizes[i])
-        return [items[i] for i in largest_first[self.number :: self.count]]
-
-    def agree(self, decide: Callable[[], Any]) -> Any:
-        """Takes a decision that must not differ between the processes.
-
-        Arguments
-        ---------
-        decide : Callable
-            Gives what JSON can hold; process 0 alone calls it.
-
-        Returns
-        -------
-        Any
-            What process 0 decided. Without a store each decides for itself.
+        Raises
+        ------
+        InputError
+            If the first process ends before it has shared anything out.
         """
         if self.store is None:
-            return decide()
+            return list(items)
         if self.number == 0:
-            decision = json.dumps(decide())
-            self.store.set(DECISION, decision)
-            return json.loads(decision)
-        return json.loads(self._heard(DECISION))
+            for number, part in enumerate(deal(items, sizes, self.count)):
+                self._say(f"for {number}", part)
+        return self._heard(f"for {self.number}")
 
     def gather(self, lines: Sequence[str]) -> list[str]:
         """Brings what all processes have to say to the first one.
@@ -104,19 +149,43 @@ class Rank:
         """
         if self.store is None:
             return list(lines)
-        self.store.set(_key(self.number), json.dumps(list(lines)))
+        self._say(f"by {self.number}", list(lines))
         if self.number > 0:
             return []
         gathered = []
         for number in range(self.count):
-            gathered += json.loads(self._heard(_key(number)))
+            gathered += self._heard(f"by {number}")
         return gathered
 
-    def _heard(self, key: str) -> bytes:
-        # Not `wait`, which gives up after a time.
-        while not self.store.check([key]):
-            time.sleep(POLL_S)
-        return self.store.get(key)
+    def _say(self, key: str, said: Any) -> None:
+        text = json.dumps(said)
+        starts = range(0, len(text), MOST_BYTES)
+        for start in starts:
+            part = text[start : start + MOST_BYTES]
+            self.store.set(f"s4m_sb/{key}/{start}", part)
+        self.store.set(f"s4m_sb/{key}", json.dumps(list(starts)))
+
+    def _heard(self, key: str) -> Any:
+        """Waits for what another process says.
+
+        For as long as it takes: forever, if that process has died and
+        nothing ends this one, as ``torchrun`` does. Only the end of the
+        first process, which has the store then, is noticed.
+        """
+        import torch.distributed
+
+        key = f"s4m_sb/{key}"
+        try:
+            # Not `wait`, which gives up after a time.
+            while not self.store.check([key]):
+                time.sleep(POLL_S)
+            starts = json.loads(self.store.get(key))
+            parts = [self.store.get(f"{key}/{start}") for start in starts]
+        except torch.distributed.DistError as error:
+            raise InputError(
+                "the process with RANK=0 has ended; it says why"
+            ) from error
+        return json.loads(b"".join(parts))
 
 
 def this_rank(environment: Mapping[str, str] = os.environ) -> Rank:
@@ -172,7 +241,3 @@ def _number(
         raise InputError(
             f"{name}={text} in the environment: give a number"
         ) from error
-
-
-def _key(number: int) -> str:
-    return f"s4m_sb/said by {number}"

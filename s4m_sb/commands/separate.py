@@ -309,19 +309,22 @@ def _into_folder(
     from s4m_sb.recordings import find_recordings
     from s4m_sb.reports import Report
 
-    recordings = find_recordings(arguments.files, arguments.output, stdin)
+    recordings = []
+    if rank.decides:
+        found = find_recordings(arguments.files, arguments.output, stdin)
+        recordings = [r for r in found if rank.owns(str(r.path))]
     separator = _separator(arguments, rank)
     with contextlib.ExitStack() as streams:
         report = Report(sys.stdout, arguments.json, arguments.quiet)
         if arguments.json:
             streams.enter_context(contextlib.redirect_stdout(sys.stderr))
-        count, done, todo = _plan(arguments, rank, separator, recordings)
+        done, todo = _plan(arguments, rank, separator, recordings)
         for outcome in done:
             report.add(outcome)
         if done and not arguments.quiet:
             print(
-                f"{len(done)} of {count} files were separated before; "
-                "--overwrite separates them again",
+                f"{len(done)} of {len(recordings)} files were separated "
+                "before; --overwrite separates them again",
                 flush=True,
             )
         bar = streams.enter_context(
@@ -347,7 +350,7 @@ def _into_folder(
                 _print_errors(errors.values())
                 raise
             fault = error  # the others are done
-    failures = rank.gather([errors[r] for r in recordings if r in errors])
+    failures = rank.gather([errors[r] for r in todo if r in errors])
     if failures and len(recordings) == 1 and fault is None:
         raise InputError(failures[0])
     _print_errors(failures)
@@ -364,33 +367,31 @@ def _plan(
     rank: "Rank",
     separator: "FileSeparator",
     recordings: "list[Recording]",
-) -> "tuple[int, list[Outcome], list[Recording]]":
-    """How many there are, what is done, and what is left for this process.
+) -> "tuple[list[Outcome], list[Recording]]":
+    """What is done, and what is left for this process.
 
     What is left is shared, as all that is left may be of one process's share
-    of all. The first process alone looks for what is done: for one that
-    comes later, more is, and it would share something else.
+    of all, and by length, as a byte of one format is more than of another.
     """
+    from s4m_sb.recordings import Recording
 
-    def share(items: "list[Recording]") -> "list[Recording]":
-        return rank.share(items, [_num_bytes(item.path) for item in items])
-
-    if rank.store is None:  # nobody to agree with
-        recordings = share(recordings)
-    done = {}
-
-    def find_done() -> list[int]:
-        for position, recording in enumerate(recordings):
+    done, left = [], []
+    for recording in recordings:
+        outcome = None
+        if not arguments.overwrite:
             outcome = separator.done_before(recording)
-            if outcome is not None:
-                done[position] = outcome
-        return list(done)
-
-    positions = set() if arguments.overwrite else set(rank.agree(find_done))
-    todo = [r for i, r in enumerate(recordings) if i not in positions]
-    if rank.store is not None:
-        todo = share(todo)
-    return len(recordings), list(done.values()), todo
+        if outcome is None:
+            left.append(recording)
+        else:
+            done.append(outcome)
+    if rank.store is None:
+        return done, left
+    share = rank.share(
+        [(str(r.path), str(r.place), r.name) for r in left],
+        [_num_frames(r, separator.sample_rate) for r in left],
+    )
+    todo = [Recording(Path(path), Path(place), n) for path, place, n in share]
+    return done, todo
 
 
 def _print_errors(errors: Iterable[str]) -> None:
@@ -428,5 +429,8 @@ def _shows_progress(arguments: argparse.Namespace, rank: "Rank") -> bool:
     return rank.number == 0 and not arguments.quiet and sys.stderr.isatty()
 
 
-def _num_bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _num_frames(recording: "Recording", sample_rate: int) -> int:
+    try:
+        return recording.num_frames(sample_rate)
+    except InputError:
+        return 0  # whoever is to separate it says why
