@@ -1,9 +1,14 @@
 """What ships is found by its folder, and described by its card."""
 
+import configparser
+import glob
+
 import pytest
 
 from s4m_sb.model_card import model_card
-from s4m_sb.shipped_models import describe_model, shipped_names
+from s4m_sb.shipped_models import SHIPPED_MODELS, describe_model, shipped_names
+
+PACKAGE = SHIPPED_MODELS.parent
 
 
 def write_card(folder, text):
@@ -25,6 +30,20 @@ def test_whatever_folder_lies_there_ships(tmp_path):
     (tmp_path / "README.md").touch()
     assert shipped_names(tmp_path) == ["a-16k", "b-8k"]
     assert shipped_names(tmp_path / "missing") == []
+
+
+def test_the_notice_that_an4_asks_for_is_in_the_package():
+    name = "pretrained/AN4-LICENSE.txt"
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg")
+    patterns = config["options.package_data"]["s4m_sb"].split()
+    assert any(
+        name in glob.glob(pattern, root_dir=PACKAGE, recursive=True)
+        for pattern in patterns
+    )
+    notice = (PACKAGE / name).read_text(encoding="utf-8")
+    assert "Carnegie Mellon University" in notice
+    assert "AN4-LICENSE.txt" not in shipped_names()
 
 
 def test_what_a_written_card_says_is_read(tmp_path):
