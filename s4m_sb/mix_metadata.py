@@ -165,7 +165,7 @@ def read_metadata(
     ------
     InputError
         If the file, a column or a value is missing or out of range, a
-        speaker is mixed with himself, or an audio file is missing.
+        speaker is mixed twice, or an audio file is missing.
     """
     mixtures: dict[tuple[str, str], list[_Line]] = {}
     utterances: dict[tuple[str, str], Utterance] = {}
@@ -342,7 +342,7 @@ def _plan(lines: list[_Line], where: str) -> MixturePlan:
     speakers = [source.speaker for source in sources]
     if len(set(speakers)) < len(speakers):
         raise InputError(
-            f"{where}: mixes a speaker with himself ({', '.join(speakers)})"
+            f"{where}: mixes a speaker twice ({', '.join(speakers)})"
         )
     noise = None
     if heard:

@@ -1,7 +1,7 @@
 """Signals that behave like speech, made from nothing but a seed.
 
-A talker has a pitch and a vocal tract length of his own. He speaks in
-syllables: a voiced sound with three formants and a gliding pitch, at times
+A talker has a pitch and a vocal tract length of their own, and speaks
+in syllables: a voiced sound with three formants and a gliding pitch, at times
 after a burst of noise, at times followed by a pause.
 """
 

@@ -225,7 +225,7 @@ def change_all(column, old, new):
         (change("speaker", "carl"), "pieces of s1 differ in speaker"),
         (
             change_all("speaker", "ben", "anna"),
-            r"'first' of tr: mixes a speaker with himself \(anna, anna\)",
+            r"'first' of tr: mixes a speaker twice \(anna, anna\)",
         ),
         (change_all("num_frames", "400", "399"), r"in length, \[400, 399\]"),
         (change_all("source", "s2", "s3"), "has the sources s1, s3"),

@@ -320,7 +320,7 @@ def test_others_are_drawn_instead_of_a_silent_speaker(tmp_path, caplog):
             for one in drawn
         }
         assert pairs == {frozenset("ab"), frozenset("ac"), frozenset("bc")}
-        # Half of the utterances are his, but he is told of only once.
+        # Half of the utterances are those of 'mute', which is told once.
         assert caplog.text.count("are all silent") == 1
         assert f"{MAX_TRIES} windows drawn from speaker 'mute'" in caplog.text
         # What was drawn before changes nothing.
