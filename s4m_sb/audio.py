@@ -14,7 +14,7 @@ import torch
 
 from s4m_sb.atomic import replacing
 from s4m_sb.errors import InputError
-from s4m_sb.resampling import resample
+from s4m_sb.resampling import resample, resampling_ratio
 from s4m_sb.sound_file import SoundFile
 
 OGG_PAGE_S = 4  # longer than any encoder's page
@@ -28,6 +28,27 @@ class AudioInfo:
     sample_rate: int
     num_channels: int
     format: str  # as libsndfile calls it: WAV, MP3, ...
+
+    def num_frames_at(self, sample_rate: int) -> int:
+        """Counts the samples that the file has when it is resampled.
+
+        Arguments
+        ---------
+        sample_rate : int
+            In Hz.
+
+        Returns
+        -------
+        int
+            Samples of one channel.
+
+        Example
+        -------
+        >>> AudioInfo(1001, 16000, 1, "WAV").num_frames_at(8000)
+        501
+        """
+        old, new = resampling_ratio(self.sample_rate, sample_rate)
+        return -(-self.num_frames * new // old)
 
 
 def audio_info(path: str | os.PathLike) -> AudioInfo:

@@ -195,13 +195,16 @@ class _Joiner:
     def add(
         self, start: int, mixture: torch.Tensor, voices: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Takes the piece from ``start`` on; gives what lies before it."""
+        """Takes the piece from ``start`` on; gives what lies before it.
+
+        Not as views: whoever keeps them would keep whole pieces.
+        """
         if self.mixture is None:
             self.mixture, self.voices = mixture, voices
             self._remember(mixture, voices)
-            return mixture[:0], voices[:0]
+            return mixture[:0].clone(), voices[:0].clone()
         num_done = start - self.start
-        done = self.mixture[:num_done], self.voices[:num_done]
+        done = self.mixture[:num_done].clone(), self.voices[:num_done].clone()
         before = self.voices[num_done:]  # [shared, S]
         voices = self._in_order(before, mixture, voices)
         shared = len(before)

@@ -307,8 +307,13 @@ class S4MSeparation(Pretrained):
                 blocks = self._separate_blocks(
                     local, chunk_s, overlap_s, batch_size, progress
                 )
-                voices = _at_level(blocks, self.hparams.num_spks, normalize)
-                return voices.to(self.device)
+                # The header of an MP3 file may promise more than there is.
+                voices = torch.empty(
+                    audio_info(local).num_frames_at(self.hparams.sample_rate),
+                    self.hparams.num_spks,
+                    dtype=next(self.mods.parameters()).dtype,
+                )
+                return _at_level(blocks, voices, normalize).to(self.device)
             mix, _ = read_audio(local, self.hparams.sample_rate)
         mix = mix.unsqueeze(0).to(self.device)  # [1, T]
         return normalize_voices(self.separate_batch(mix), mix, normalize)
@@ -526,16 +531,20 @@ def load_pretrained(
 
 def _at_level(
     blocks: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    num_spks: int,
+    whole: torch.Tensor,
     normalize: str,
 ) -> torch.Tensor:
-    """Voices ``[1, T, S]`` from parts of mixture and voices."""
-    level = RunningLevel(num_spks)
-    parts = []
+    """Voices ``[1, T, S]`` from parts of mixture and voices.
+
+    They are put into ``whole``, which may be longer than all parts.
+    """
+    level = RunningLevel(whole.shape[1])
+    num_done = 0
     for mixture, voices in blocks:
         level.add(voices, mixture)
-        parts.append(voices)
-    return torch.cat(parts).div_(level.divisors(normalize)).unsqueeze(0)
+        whole[num_done : num_done + len(voices)] = voices
+        num_done += len(voices)
+    return whole[:num_done].div_(level.divisors(normalize)).unsqueeze(0)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from s4m_sb.atomic import remove_left
 from s4m_sb.audio import audio_info
 from s4m_sb.errors import InputError
 from s4m_sb.folders import files_below
-from s4m_sb.resampling import resampling_ratio
 
 LIST_SUFFIX = ".txt"
 STDIN = "stdin"  # the name of a recording that comes through a pipe
@@ -89,9 +88,7 @@ class Recording:
         InputError
             If the file is missing, empty or not audio.
         """
-        info = audio_info(self.path)
-        old, new = resampling_ratio(info.sample_rate, sample_rate)
-        return -(-info.num_frames * new // old)
+        return audio_info(self.path).num_frames_at(sample_rate)
 
     def is_done(
         self, num_spks: int, sample_rate: int, plot: bool = False

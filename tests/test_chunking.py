@@ -140,6 +140,19 @@ def test_a_recording_is_read_as_it_is_needed():
     assert longest == 2000
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_whoever_keeps_the_parts_keeps_nothing_else(batch_size):
+    def separate(mixture):
+        return torch.stack([mixture, -mixture], dim=2)
+
+    recording = torch.randn(10000)
+    parts = separate_in_pieces([recording], separate, 1000, 500, batch_size)
+    mixtures, voices = zip(*parts, strict=True)
+    storages = [sum(p.untyped_storage().nbytes() for p in voices)]
+    assert len(voices) > 10
+    assert storages == [recording.nbytes * 2]
+
+
 # What the voices are
 
 
