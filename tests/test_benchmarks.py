@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ QUALITY = BENCHMARKS / "quality.py"
 sys.path.append(str(BENCHMARKS))
 
 import networks  # noqa: E402
+import synthetic  # noqa: E402
 import variants  # noqa: E402
 from cost import TrainingCost  # noqa: E402
 
@@ -274,3 +276,17 @@ def test_an_evaluated_checkpoint_takes_no_cost_back(tmp_path):
     resumed = TrainingCost()
     resumed.load(tmp_path / "best", end_of_epoch=False)
     assert resumed.num_updates == 1 and resumed.wall_s > 0
+
+
+def test_synthetic_voices_say_what_the_example_says():
+    first, second = synthetic.sentences()
+    assert first.startswith("Two people are talking")
+    assert second.endswith("in a file of its own.")
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
+def test_a_synthetic_voice_is_at_its_level():
+    signal = synthetic.speak("slt", "Hello there.", 8000)
+    assert 4000 < len(signal) < 16000  # half a second to two
+    # float32 sums of some thousand squares
+    assert signal.square().mean().sqrt().item() == pytest.approx(0.08, rel=1e-4)
