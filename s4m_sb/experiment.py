@@ -33,6 +33,7 @@ from s4m_sb.hparams import load_hparams
 from s4m_sb.inference import load_pretrained
 from s4m_sb.model_yaml import MODULES
 from s4m_sb.parameters import load_parameters
+from s4m_sb.shipped_models import shipped_names
 
 Hparams = dict[str, Any]
 
@@ -233,7 +234,8 @@ def run_experiment(
 def _load_weights(hparams: Hparams) -> None:
     """From a model, or from the best checkpoint of a training."""
     source, modules = hparams["pretrained_model"], hparams["modules"]
-    if (Path(source) / "save").is_dir():
+    ships = source in shipped_names()
+    if not ships and (Path(source) / "save").is_dir():
         checkpoint = best_checkpoint(source)
         for name in MODULES:
             load_parameters(modules[name], checkpoint.path / f"{name}.ckpt")

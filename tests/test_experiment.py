@@ -1,11 +1,19 @@
 """What the recipes share around their data; they are run whole elsewhere."""
 
+import copy
 import sys
 
 import pytest
+import torch
 
 from s4m_sb.errors import InputError
-from s4m_sb.experiment import run_script, start_experiment, tables_used
+from s4m_sb.experiment import (
+    _load_weights,
+    run_script,
+    start_experiment,
+    tables_used,
+)
+from s4m_sb.inference import S4MSeparation
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,21 @@ def test_keys_that_a_recipe_needs_are_named(tmp_path):
     with pytest.raises(InputError) as caught:
         start_experiment([str(path)], ("dataset", "mixture", "target"))
     assert str(caught.value) == f"{path}: has no key dataset, mixture"
+
+
+def test_a_shipped_name_is_that_model_whatever_lies_here(tmp_path, monkeypatch):
+    """A run's folder of the same name is ./s4m-8k."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s4m-8k" / "save").mkdir(parents=True)
+    shipped = S4MSeparation.from_hparams("s4m-8k").mods
+    modules = copy.deepcopy(shipped)
+    for parameter in modules.parameters():
+        torch.nn.init.zeros_(parameter)
+    _load_weights({"pretrained_model": "s4m-8k", "modules": modules})
+    pairs = zip(modules.parameters(), shipped.parameters(), strict=True)
+    assert all(torch.equal(loaded, known) for loaded, known in pairs)
+    with pytest.raises(InputError, match="checkpoint"):
+        _load_weights({"pretrained_model": "./s4m-8k", "modules": modules})
 
 
 def test_unusable_input_ends_in_one_line(monkeypatch):

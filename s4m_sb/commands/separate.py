@@ -107,8 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_MODEL,
         metavar="MODEL",
         help="name of a model of the package (s4m models lists them), model "
-        "folder (s4m export makes them), or owner/repository on the Hugging "
-        f"Face Hub (default: {DEFAULT_MODEL})",
+        "folder (s4m export makes them; ./NAME if a model of the package has "
+        "its name), or owner/repository on the Hugging Face Hub "
+        f"(default: {DEFAULT_MODEL})",
     )
     model.completer = _models_and_folders  # type: ignore[attr-defined]
     parser.add_argument(
