@@ -28,6 +28,7 @@ from tqdm import tqdm  # noqa: E402
 from s4m_sb import metrics  # noqa: E402
 from s4m_sb.atomic import replacing  # noqa: E402
 from s4m_sb.audio import read_audio  # noqa: E402
+from s4m_sb.chunking import CHUNK_S, OVERLAP_S  # noqa: E402
 from s4m_sb.corpus import Utterance  # noqa: E402
 from s4m_sb.errors import InputError, one_line  # noqa: E402
 from s4m_sb.inference import S4MSeparation  # noqa: E402
@@ -39,7 +40,6 @@ from s4m_sb.splits import speech_splits  # noqa: E402
 
 LONG_S = 90.0
 WINDOW_S = 8.0  # in which two voices are told apart for sure
-CHUNK_S, OVERLAP_S = 30.0, 4.0  # of `s4m separate`
 PAUSE_S = 10.0  # both are silent that long, twice in a long recording
 
 GENDERS = {1: "same", 2: "different"}  # by how many there are in a mixture

@@ -19,9 +19,7 @@ from s4m_sb.inference import S4MSeparation, model_folder
 from s4m_sb.shipped_models import describe_model
 
 EXAMPLE = Path(__file__).parent / "examples" / "two_talkers.wav"
-MAX_SECONDS = 600
 MAX_WAITING = 16  # for their turn; one recording is separated at a time
-MAX_MEGABYTES = 200
 KEEP_S = 3600  # what a page shows can be played and downloaded so long
 FORMATS = "WAV, FLAC, Ogg or MP3"
 ONLY_UPLOADS = "only uploaded files are taken"
@@ -128,8 +126,8 @@ def load_choice(source: str, device: str = "cpu") -> Choice:
 def make_page(
     choices: Sequence[Choice],
     folder: str | os.PathLike,
-    max_seconds: float = MAX_SECONDS,
-    max_megabytes: float = MAX_MEGABYTES,
+    max_seconds: float,
+    max_megabytes: float,
 ) -> gradio.Blocks:
     """Makes the page.
 
