@@ -26,17 +26,21 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from s4m_sb import metrics  # noqa: E402
-from s4m_sb.atomic import replacing  # noqa: E402
-from s4m_sb.audio import read_audio  # noqa: E402
-from s4m_sb.chunking import CHUNK_S, OVERLAP_S  # noqa: E402
-from s4m_sb.corpus import Utterance  # noqa: E402
+from s4m_sb.audio.files import read_audio  # noqa: E402
 from s4m_sb.errors import InputError, one_line  # noqa: E402
-from s4m_sb.inference import S4MSeparation  # noqa: E402
-from s4m_sb.layout import Content, folders  # noqa: E402
-from s4m_sb.mix_csv import list_mixtures, read_signal, write_table  # noqa: E402
-from s4m_sb.mix_dataset import make_mix_dataset  # noqa: E402
-from s4m_sb.mix_metadata import read_rows  # noqa: E402
-from s4m_sb.splits import speech_splits  # noqa: E402
+from s4m_sb.inference.chunking import CHUNK_S, OVERLAP_S  # noqa: E402
+from s4m_sb.inference.interface import S4MSeparation  # noqa: E402
+from s4m_sb.mixing.corpus import Utterance  # noqa: E402
+from s4m_sb.mixing.datasets.layout import Content, folders  # noqa: E402
+from s4m_sb.mixing.datasets.making import make_mix_dataset  # noqa: E402
+from s4m_sb.mixing.datasets.metadata import read_rows  # noqa: E402
+from s4m_sb.mixing.datasets.splits import speech_splits  # noqa: E402
+from s4m_sb.mixing.datasets.tables import (  # noqa: E402
+    list_mixtures,
+    read_signal,
+    write_table,
+)
+from s4m_sb.system.atomic import replacing  # noqa: E402
 
 LONG_S = 90.0
 WINDOW_S = 8.0  # in which two voices are told apart for sure

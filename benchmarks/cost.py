@@ -17,7 +17,7 @@ from speechbrain.utils.checkpoints import (
     register_checkpoint_hooks,
 )
 
-from s4m_sb.brain import SeparationBrain
+from s4m_sb.training.brain import SeparationBrain
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 

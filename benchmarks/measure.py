@@ -31,7 +31,7 @@ from speed_networks import ROWS, build  # noqa: E402
 from torch import nn  # noqa: E402
 
 from s4m_sb.metrics import pit_si_snr_loss  # noqa: E402
-from s4m_sb.separate import separate  # noqa: E402
+from s4m_sb.network.separate import separate  # noqa: E402
 
 WARM_UP_S = 0.25  # loads what the libraries load at their first use
 NUM_SPKS = 2

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from s4m_sb.separate import separate
+from s4m_sb.network.separate import separate
 
 FOLDER = Path(__file__).resolve().parent / "networks"
 MODELS = yaml.safe_load((FOLDER / "models.yaml").read_text("utf-8"))

@@ -36,7 +36,7 @@ from speed_networks import ROWS  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import s4m_sb  # noqa: E402
-from s4m_sb.atomic import replacing  # noqa: E402
+from s4m_sb.system.atomic import replacing  # noqa: E402
 
 PARTS = ["sizes", "memory", "inference", "training", "import"]
 PRECISIONS = {
@@ -62,7 +62,7 @@ SMALL = {
 IMPORT = """
 import time, speechbrain
 start = time.perf_counter()
-from s4m_sb.inference import S4MSeparation
+from s4m_sb.inference.interface import S4MSeparation
 S4MSeparation.from_hparams()
 print(time.perf_counter() - start)
 """

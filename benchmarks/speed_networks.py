@@ -13,10 +13,10 @@ from hyperpyyaml import load_hyperpyyaml
 from networks import FOLDER
 from torch import nn
 
-from s4m_sb.masknet import S4MMaskNet
+from s4m_sb.network.masknet import S4MMaskNet
 
 ROWS = yaml.safe_load((FOLDER / "speed.yaml").read_text("utf-8"))
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+TESTS = Path(__file__).resolve().parents[1] / "tests/helpers"
 
 
 class SlowTwin(nn.Module):

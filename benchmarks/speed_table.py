@@ -12,7 +12,7 @@ from typing import Any
 
 from speed_networks import ROWS
 
-from s4m_sb.atomic import replacing
+from s4m_sb.system.atomic import replacing
 
 REFERENCE, TWIN = "s4m-tiny", "twin"
 MARKS = {
@@ -163,7 +163,7 @@ def check_targets(
     training_s : float
         Of the clips of training steps, in seconds.
     import_s : float or None
-        Seconds from `import s4m_sb.inference` to a loaded model.
+        Seconds from `import s4m_sb.inference.interface` to a loaded model.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def check_targets(
             "<= 1.3",
         ),
         (
-            "import s4m_sb.inference and from_hparams, in s",
+            "import s4m_sb.inference.interface and from_hparams, in s",
             math.nan if import_s is None else import_s,
             "< 1.5",
         ),

@@ -23,9 +23,9 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 
 from s4m_sb import metrics  # noqa: E402
-from s4m_sb.audio import read_audio  # noqa: E402
+from s4m_sb.audio.files import read_audio  # noqa: E402
 from s4m_sb.errors import InputError, one_line  # noqa: E402
-from s4m_sb.inference import S4MSeparation  # noqa: E402
+from s4m_sb.inference.interface import S4MSeparation  # noqa: E402
 
 VOICES = ("awb", "kal16", "rms", "slt")
 RMS = 0.08  # of each voice: -22 dB full scale

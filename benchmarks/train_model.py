@@ -15,8 +15,12 @@ from cost import TimedBrain
 from networks import count_macs, count_parameters
 from train import dataio_prep
 
-from s4m_sb.atomic import replacing
-from s4m_sb.experiment import run_experiment, run_script, start_experiment
+from s4m_sb.system.atomic import replacing
+from s4m_sb.training.experiment import (
+    run_experiment,
+    run_script,
+    start_experiment,
+)
 
 
 def main(argv):

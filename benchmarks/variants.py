@@ -11,8 +11,8 @@ from speechbrain.lobes.models.resepformer import (
 )
 from torch import nn
 
-from s4m_sb.masknet import S4MMaskNet
-from s4m_sb.s4 import S4Layer
+from s4m_sb.network.masknet import S4MMaskNet
+from s4m_sb.network.s4 import S4Layer
 
 
 class FrameByFrame(nn.Module):

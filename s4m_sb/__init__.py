@@ -2,14 +2,14 @@
 
 Importing the package alone loads nothing heavy. ``S4MSeparation`` is loaded
 when it is asked for; for the rest, import the module you need, for instance
-``s4m_sb.masknet``.
+``s4m_sb.network.masknet``.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s4m_sb.inference import S4MSeparation
+    from s4m_sb.inference.interface import S4MSeparation
 
 __version__ = "0.1.0"
 __all__ = ["S4MSeparation", "__version__"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from s4m_sb.cli import main
+from s4m_sb.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ import soundfile  # noqa: E402
 import torch  # noqa: E402
 from speech_like import speak  # noqa: E402
 
-from s4m_sb.cli import main  # noqa: E402
+from s4m_sb.commands.main import main  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MINI_SPEECH = Path(

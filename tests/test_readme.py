@@ -9,8 +9,8 @@ import yaml
 from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import RECIPES, REPOSITORY, WHAM, WSJ0MIX
 
-from s4m_sb.cli import _parser
-from s4m_sb.inference import SHIPPED_MODELS
+from s4m_sb.commands.main import _parser
+from s4m_sb.inference.interface import SHIPPED_MODELS
 
 READMES = (
     REPOSITORY / "README.md",

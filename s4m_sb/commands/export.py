@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     InputError
         As `export_model`.
     """
-    from s4m_sb.export import export_model
+    from s4m_sb.training.export import export_model
 
     out_dir = export_model(
         arguments.results_dir,

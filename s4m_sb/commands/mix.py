@@ -169,14 +169,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _make(arguments: argparse.Namespace) -> Path:
-    from s4m_sb.jobs import num_cores
-    from s4m_sb.mix_dataset import (
+    from s4m_sb.mixing.datasets.making import (
         LEVEL_RANGE_DB,
         NUM_MIXTURES,
         make_mix_dataset,
         remake_mix_dataset,
     )
-    from s4m_sb.noise import SNR_RANGE_DB
+    from s4m_sb.mixing.noise import SNR_RANGE_DB
+    from s4m_sb.system.jobs import num_cores
 
     num_jobs = num_cores() if arguments.jobs is None else arguments.jobs
     given = {

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if sys.stdout is None:
         raise InputError("stdout is closed; the list goes there")
-    from s4m_sb.shipped_models import (
+    from s4m_sb.pretrained.shipped_models import (
         DEFAULT_MODEL,
         SHIPPED_MODELS,
         ModelInfo,

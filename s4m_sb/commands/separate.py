@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s4m_sb.errors import InputError
-from s4m_sb.shipped_models import DEFAULT_MODEL, shipped_names
+from s4m_sb.pretrained.shipped_models import DEFAULT_MODEL, shipped_names
 
 if TYPE_CHECKING:
-    from s4m_sb.many_files import FileSeparator, Outcome
-    from s4m_sb.ranks import Rank
-    from s4m_sb.recordings import Recording
+    from s4m_sb.inference.file_separator import FileSeparator, Outcome
+    from s4m_sb.inference.recordings import Recording
+    from s4m_sb.system.ranks import Rank
 
 PIPE = Path("-")
 LEAST_CHUNK_S = 1.0  # far less, and the pieces of a recording never end
@@ -205,9 +205,9 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output = PIPE
     _check(arguments)
 
-    from s4m_sb.ranks import this_rank
-    from s4m_sb.signals import ended_by_sigterm
-    from s4m_sb.standard_streams import spooled_stdin
+    from s4m_sb.commands.pipes import spooled_stdin
+    from s4m_sb.system.ranks import this_rank
+    from s4m_sb.system.signals import ended_by_sigterm
 
     rank = this_rank()
     if rank.count > 1 and PIPE in (*arguments.files, arguments.output):
@@ -259,7 +259,7 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--batch-size {arguments.batch_size}: give at least 1"
         )
     if arguments.plot:
-        from s4m_sb.spectrogram import check_matplotlib
+        from s4m_sb.inference.spectrogram import check_matplotlib
 
         check_matplotlib()
 
@@ -268,9 +268,9 @@ def _to_stdout(
     arguments: argparse.Namespace, rank: "Rank", stdin: Path | None
 ) -> None:
     """One recording; its voices are the channels of one WAV file."""
-    from s4m_sb.audio_stream import write_channels
-    from s4m_sb.recordings import find_recordings
-    from s4m_sb.standard_streams import binary_stdout
+    from s4m_sb.audio.stream import write_channels
+    from s4m_sb.commands.pipes import binary_stdout
+    from s4m_sb.inference.recordings import find_recordings
 
     with (
         binary_stdout() as stdout,
@@ -307,8 +307,8 @@ def _into_folder(
     """Any number of recordings; those that fail are listed at the end."""
     from tqdm import tqdm
 
-    from s4m_sb.recordings import find_recordings
-    from s4m_sb.reports import Report
+    from s4m_sb.commands.reports import Report
+    from s4m_sb.inference.recordings import find_recordings
 
     recordings = []
     if rank.decides:
@@ -374,7 +374,7 @@ def _plan(
     What is left is shared, as all that is left may be of one process's share
     of all, and by length, as a byte of one format is more than of another.
     """
-    from s4m_sb.recordings import Recording
+    from s4m_sb.inference.recordings import Recording
 
     done, left = [], []
     for recording in recordings:
@@ -396,16 +396,16 @@ def _plan(
 
 
 def _print_errors(errors: Iterable[str]) -> None:
-    from s4m_sb.reports import printable
+    from s4m_sb.commands.reports import printable
 
     for error in errors:
         print(f"s4m: error: {printable(error)}", file=sys.stderr)
 
 
 def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
-    from s4m_sb.devices import check_device
-    from s4m_sb.inference import S4MSeparation
-    from s4m_sb.many_files import FileSeparator
+    from s4m_sb.commands.devices import check_device
+    from s4m_sb.inference.file_separator import FileSeparator
+    from s4m_sb.inference.interface import S4MSeparation
 
     device = arguments.device
     if device == "cuda" and rank.local is not None:

@@ -8,7 +8,7 @@
 
 Data sets made by `s4m mix` with `--noise` and `--reverb` are read in the same
 way. What comes next: the network in `hparams/*.yaml`, the training in
-`s4m_sb/brain.py`, which `s4m_sb/experiment.py` starts.
+`s4m_sb/training/brain.py`, which `s4m_sb/training/experiment.py` starts.
 """
 
 from functools import partial
@@ -17,16 +17,16 @@ from prepare_data import check_keys, prepare_wham
 from speechbrain.utils.distributed import run_on_main
 
 from s4m_sb.errors import InputError
-from s4m_sb.experiment import (
+from s4m_sb.mixing.datasets.tables import find_root, read_signal, read_table
+from s4m_sb.mixing.room_cache import CachedRooms
+from s4m_sb.system.jobs import num_cores
+from s4m_sb.training.experiment import (
     draw_training_data,
     run_experiment,
     run_script,
     start_experiment,
     tables_used,
 )
-from s4m_sb.jobs import num_cores
-from s4m_sb.mix_csv import find_root, read_signal, read_table
-from s4m_sb.room_cache import CachedRooms
 
 
 def dataio_prep(hparams, csv_path):

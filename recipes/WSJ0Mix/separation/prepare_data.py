@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s4m_sb.errors import InputError
-from s4m_sb.layout import SPLITS
-from s4m_sb.mix_csv import (
+from s4m_sb.mixing.datasets.layout import SPLITS
+from s4m_sb.mixing.datasets.tables import (
     check_no_more,
     check_there,
     counted,

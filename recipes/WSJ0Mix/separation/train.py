@@ -6,8 +6,8 @@
 
 Data sets made by `s4m mix` are read in the same way, and SpeechBrain's own
 YAMLs of its WSJ0Mix recipe run as well. What comes next: the network in
-`hparams/*.yaml`, the training in `s4m_sb/brain.py`, which
-`s4m_sb/experiment.py` starts.
+`hparams/*.yaml`, the training in `s4m_sb/training/brain.py`, which
+`s4m_sb/training/experiment.py` starts.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ from functools import partial
 from prepare_data import prepare_wsj0mix
 from speechbrain.utils.distributed import run_on_main
 
-from s4m_sb.experiment import (
+from s4m_sb.mixing.datasets.tables import read_signal, read_table
+from s4m_sb.training.experiment import (
     draw_training_data,
     run_experiment,
     run_script,
     start_experiment,
     tables_used,
 )
-from s4m_sb.mix_csv import read_signal, read_table
 
 
 def dataio_prep(hparams, csv_path):

@@ -1,0 +1,228 @@
+"""Reading and writing audio files: mono float32 tensors, clear errors.
+
+Everything that touches an audio file in this package goes through here.
+Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
+"""
+
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import torch
+
+from s4m_sb.audio.resampling import resample, resampling_ratio
+from s4m_sb.audio.sound_file import SoundFile
+from s4m_sb.errors import InputError
+from s4m_sb.system.atomic import replacing
+
+OGG_PAGE_S = 4  # longer than any encoder's page
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says."""
+
+    num_frames: int
+    sample_rate: int
+    num_channels: int
+    format: str  # as libsndfile calls it: WAV, MP3, ...
+
+    def num_frames_at(self, sample_rate: int) -> int:
+        """Counts the samples that the file has when it is resampled.
+
+        Arguments
+        ---------
+        sample_rate : int
+            In Hz.
+
+        Returns
+        -------
+        int
+            Samples of one channel.
+
+        Example
+        -------
+        >>> AudioInfo(1001, 16000, 1, "WAV").num_frames_at(8000)
+        501
+        """
+        old, new = resampling_ratio(self.sample_rate, sample_rate)
+        return -(-self.num_frames * new // old)
+
+
+def audio_info(path: str | os.PathLike) -> AudioInfo:
+    """Reads the header of an audio file.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+
+    Returns
+    -------
+    AudioInfo
+        Samples a channel, sample rate in Hz, channels, format. The header
+        of an MP3 file that was cut off promises more samples than it has.
+        Where a header does not say how many there are, as in a FLAC file
+        that came through a pipe, the file is decoded to count them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, forbidden, empty or not audio.
+    """
+    _check_file(path)
+    try:
+        with SoundFile(path) as file:
+            num_frames = file.frames
+            if not file.seekable():
+                num_frames = sum(map(len, file.by_blocks()))
+            return AudioInfo(
+                num_frames, file.samplerate, file.channels, file.format
+            )
+    except soundfile.LibsndfileError as error:
+        raise InputError(_not_audio(path, error)) from error
+
+
+def read_audio(
+    path: str | os.PathLike,
+    sample_rate: int | None = None,
+    start: int = 0,
+    num_frames: int = -1,
+) -> tuple[torch.Tensor, int]:
+    """Reads a file, or a window of it, as one channel.
+
+    Several channels are averaged. Integer formats are scaled to -1..1.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    sample_rate : int, optional
+        Resample to this rate in Hz; by default the file's own is kept.
+    start : int
+        First sample to read, counted at the file's own rate.
+    num_frames : int
+        Samples to read, at the file's own rate; -1 reads to the end. Only
+        this window is read from disk.
+
+    Returns
+    -------
+    torch.Tensor
+        Samples, ``[T]``, float32.
+    int
+        Their sample rate in Hz.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, not audio, has no samples in the
+        window, or holds NaN or infinite samples.
+    """
+    _check_file(path)
+    try:
+        with SoundFile(path) as file:
+            file_rate = file.samplerate
+            samples = _read_window(file, start, num_frames)  # [T, C]
+    except soundfile.LibsndfileError as error:
+        raise InputError(_not_audio(path, error)) from error
+    if len(samples) == 0:
+        where = f" to read from {start} on" if start else ""
+        raise InputError(f"{path}: has no samples{where}")
+    signal = torch.from_numpy(samples).mean(dim=1)
+    if not torch.isfinite(signal).all():
+        raise InputError(f"{path}: holds NaN or infinite samples")
+    if sample_rate is not None and sample_rate != file_rate:
+        signal = resample(signal, file_rate, sample_rate)
+        file_rate = sample_rate
+    return signal, file_rate
+
+
+def write_audio(
+    path: str | os.PathLike, signal: torch.Tensor, sample_rate: int
+) -> None:
+    """Writes a 32-bit float WAV file, whole or not at all.
+
+    The bytes depend on the signal and the rate alone.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file to write.
+    signal : torch.Tensor
+        Samples, ``[T]``.
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, as on a full disk.
+    """
+    file = io.BytesIO()
+    soundfile.write(
+        file,
+        signal.detach().cpu().to(torch.float32).numpy(),
+        sample_rate,
+        subtype="FLOAT",
+        format="WAV",
+    )
+    _clear_peak_time(file.getbuffer())
+    # Not by libsndfile, which does not tell of a full disk what it is.
+    with replacing(path) as temporary:
+        temporary.write_bytes(file.getbuffer())
+
+
+def _read_window(file: SoundFile, start: int, num_frames: int) -> np.ndarray:
+    if not file.seekable():
+        nothing = np.empty((0, file.channels), np.float32)
+        samples = np.concatenate([nothing, *file.by_blocks()])[start:]
+        return samples if num_frames < 0 else samples[:num_frames]
+    start = min(start, file.frames)
+    # A seek into the last page of an Ogg file lands about a hundred samples
+    # off (libsndfile 1.2), so the end is read from before that page.
+    seek = start
+    if file.format == "OGG":
+        last_page = file.frames - OGG_PAGE_S * file.samplerate
+        seek = max(0, min(start, last_page))
+    file.seek(seek)
+    skipped = start - seek
+    if num_frames >= 0:
+        num_frames += skipped
+    samples = file.read(num_frames, dtype="float32", always_2d=True)
+    return samples[skipped:]
+
+
+def _clear_peak_time(wav: memoryview) -> None:
+    # libsndfile notes the time of writing in the PEAK chunk of a float WAV
+    # file: id, size, version, time, peaks.
+    chunk = bytes(wav[:128]).find(b"PEAK")
+    if chunk >= 0:
+        wav[chunk + 12 : chunk + 16] = bytes(4)
+
+
+def _check_file(path: str | os.PathLike) -> None:
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder, not an audio file")
+    if not os.path.isfile(path):
+        raise InputError(
+            f"{path}: is a pipe or a device, not a file; send it to stdin: "
+            "... | s4m separate -"
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: permission denied")
+    if os.path.getsize(path) == 0:
+        raise InputError(f"{path}: is empty")
+
+
+def _not_audio(
+    path: str | os.PathLike, error: soundfile.LibsndfileError
+) -> str:
+    reason = error.error_string.strip().rstrip(".").lower()
+    return (
+        f"{path}: cannot be read as audio ({reason}); give a WAV, FLAC, Ogg "
+        "or MP3 file"
+    )

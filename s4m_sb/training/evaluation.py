@@ -1,0 +1,312 @@
+"""Evaluation on a test set: metrics of each item, their table, saved audio."""
+
+import importlib.util
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.logger import get_logger
+
+from s4m_sb import metrics
+from s4m_sb.audio.files import write_audio
+from s4m_sb.errors import InputError
+from s4m_sb.network.lengths import num_samples
+from s4m_sb.training.results import ResultsTable, binned_means, write_summary
+from s4m_sb.training.score_figure import plot_improvement
+
+logger = get_logger(__name__)
+
+PERCEPTUAL = {"pesq": metrics.pesq, "stoi": metrics.stoi}
+NEEDS = {"si-snr": [], "sdr": ["torchmetrics"]}
+NEEDS |= {"pesq": ["torchmetrics", "pesq"], "stoi": ["torchmetrics", "pystoi"]}
+PEAK = 0.9  # of the loudest signal in each group of saved files
+
+# What a batch may say of its items, and how the summary groups them.
+CONDITIONS = {
+    "input_snr_db": {"width": 3.0},  # WHAM! has -6 to 3 dB
+    "rt60_s": {"width": 0.2},  # WHAMR! has 0.1 to 1 s
+}
+# The mixture's own SI-SNR, the mean over the sources. Without noise it is
+# about 0 dB, which should be inside a bin.
+INPUT_SI_SNR = "input_si_snr_db"
+INPUT_SI_SNR_BINS = {"width": 3.0, "edge": -1.5}
+
+
+def check_metrics(names: list[str]) -> None:
+    """Makes sure that metrics are known and their packages are there.
+
+    Arguments
+    ---------
+    names : list of str
+        Out of sdr, si-snr, pesq and stoi.
+
+    Raises
+    ------
+    InputError
+        If one is unknown, or needs a package that is not installed.
+    """
+    for name in names:
+        if name not in NEEDS:
+            raise InputError(
+                f"test_metrics: {name!r} is unknown; choose from "
+                f"{', '.join(NEEDS)}"
+            )
+        for package in NEEDS[name]:
+            if importlib.util.find_spec(package) is None:
+                raise InputError(
+                    f"test_metrics: {name} needs the package {package}; "
+                    "install s4m_sb[eval] or leave it out"
+                )
+
+
+class Evaluation:
+    """Collects what a test set gives, batch by batch.
+
+    Arguments
+    ---------
+    output_folder : str or os.PathLike
+        Gets ``test_results.csv``, ``summary.json`` and, if si-snr is a
+        metric and matplotlib is installed, ``si-snr_i.png``.
+    sample_rate : int
+        In Hz.
+    test_metrics : list of str
+        Out of sdr, si-snr, pesq and stoi; each has a column, and another of
+        its improvement over the mixture, ``<name>_i``.
+    audio_folder : str or os.PathLike, optional
+        Gets mixture, targets and estimates of the first items as WAV.
+    num_audio : int
+        For how many items; below 0 for all.
+
+    Raises
+    ------
+    InputError
+        If a metric is unknown or needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        output_folder: str | os.PathLike,
+        sample_rate: int,
+        test_metrics: list[str],
+        audio_folder: str | os.PathLike | None = None,
+        num_audio: int = -1,
+    ):
+        check_metrics(test_metrics)
+        self.output_folder = Path(output_folder)
+        self.sample_rate = sample_rate
+        self.test_metrics = test_metrics
+        self.audio_folder = audio_folder
+        self.num_audio = num_audio
+        self.columns = [c for name in test_metrics for c in (name, f"{name}_i")]
+        self._table = ResultsTable(
+            self.output_folder / "test_results.csv", self.columns
+        )
+
+    @torch.no_grad()
+    def add(
+        self,
+        ids: list[str],
+        estimate: torch.Tensor,
+        target: torch.Tensor,
+        mixture: torch.Tensor,
+        lengths: torch.Tensor,
+        conditions: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Rates a batch and writes a row an item.
+
+        Arguments
+        ---------
+        ids : list of str
+            Names of the items.
+        estimate, target : torch.Tensor
+            ``[B, T, S]``, the estimates in any order.
+        mixture : torch.Tensor
+            ``[B, T]``.
+        lengths : torch.Tensor
+            Relative, ``[B]``.
+        conditions : dict of torch.Tensor, optional
+            ``input_snr_db`` (speech over noise) and ``rt60_s``, each ``[B]``
+            and not finite where unknown; one may be missing. They become
+            columns, and `close` groups the items by them.
+
+        Raises
+        ------
+        InputError
+            If a condition is unknown or has not one value an item.
+        """
+        known = _as_lists(conditions or {}, len(ids))
+        estimate, target = estimate.float().cpu(), target.float().cpu()
+        mixture, lengths = mixture.float().cpu(), lengths.cpu()
+        _, order = metrics.pit_si_snr(
+            estimate=estimate, target=target, lengths=lengths
+        )
+        estimate = metrics.reorder(estimate, order)
+        columns = {}
+        for name in self.test_metrics:
+            after = self._rate(name, estimate, target, lengths)
+            same = mixture.unsqueeze(-1).expand_as(target)
+            before = self._rate(name, same, target, lengths)
+            columns[name] = after.nanmean(1)  # [B]; silent targets are NaN
+            columns[f"{name}_i"] = (after - before).nanmean(1)
+        samples = num_samples(lengths, mixture.shape[1]).tolist()
+        for i, (name, length) in enumerate(zip(ids, samples, strict=True)):
+            if self.num_audio < 0 or self._table.num_items < self.num_audio:
+                self._save_audio(
+                    name,
+                    estimate[i, :length],
+                    target[i, :length],
+                    mixture[i, :length],
+                )
+            self._table.add(
+                name,
+                {key: float(value[i]) for key, value in columns.items()},
+                {key: values[i] for key, values in known.items()},
+            )
+
+    def _rate(
+        self,
+        name: str,
+        estimate: torch.Tensor,
+        target: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        if name in PERCEPTUAL:
+            return PERCEPTUAL[name](
+                estimate=estimate,
+                target=target,
+                sample_rate=self.sample_rate,
+                lengths=lengths,
+            )
+        rate = metrics.sdr if name == "sdr" else metrics.si_snr
+        return rate(estimate=estimate, target=target, lengths=lengths)
+
+    def _save_audio(
+        self,
+        name: str,
+        estimate: torch.Tensor,
+        target: torch.Tensor,
+        mixture: torch.Tensor,
+    ) -> None:
+        if self.audio_folder is None:
+            return
+        folder = Path(self.audio_folder)
+        # SI-SNR does not fix the level of an estimate: it gets its target's.
+        level = target.norm(dim=0) / estimate.norm(dim=0).clamp(min=1e-8)
+        groups = {
+            f"item{name}_mix": mixture,
+            **{
+                f"item{name}_source{s + 1}": target[:, s]
+                for s in range(target.shape[1])
+            },
+            **{
+                f"item{name}_source{s + 1}hat": (estimate * level)[:, s]
+                for s in range(target.shape[1])
+            },
+        }
+        loudest = max(float(x.abs().max()) for x in groups.values())
+        gain = PEAK / loudest if loudest > 0 else 1.0
+        for stem, signal in groups.items():
+            write_audio(folder / f"{stem}.wav", signal * gain, self.sample_rate)
+
+    def close(self, about: dict[str, Any]) -> dict[str, float]:
+        """Finishes the table, writes the summary and draws the figure.
+
+        The summary has the average of each column and, for each condition
+        that occurs, ``by_<condition>``, see `binned_means`; so it has for
+        ``input_si_snr_db``, the SI-SNR of the mixture itself.
+
+        Arguments
+        ---------
+        about : dict
+            What else the summary shall say. Its ``dataset``, ``mixture`` and
+            ``target`` also stand above the figure.
+
+        Returns
+        -------
+        dict
+            The average of each column.
+        """
+        averages = self._table.close()
+        rows = self._table.rows
+        groups = {
+            name: binned_means(rows, name, self.columns, **bins)
+            for name, bins in CONDITIONS.items()
+        }
+        points = []
+        if "si-snr" in self.test_metrics:
+            rows = [
+                row | {INPUT_SI_SNR: row["si-snr"] - row["si-snr_i"]}
+                for row in rows
+                if math.isfinite(row["si-snr_i"])
+            ]
+            points = [(row[INPUT_SI_SNR], row["si-snr_i"]) for row in rows]
+            groups[INPUT_SI_SNR] = binned_means(
+                rows, INPUT_SI_SNR, self.columns, **INPUT_SI_SNR_BINS
+            )
+        write_summary(
+            self.output_folder / "summary.json",
+            {
+                "num_items": self._table.num_items,
+                **averages,
+                "sample_rate": self.sample_rate,
+                **about,
+                **{f"by_{name}": bins for name, bins in groups.items() if bins},
+            },
+        )
+        for name, value in averages.items():
+            logger.info("Mean %s is %.2f", name, value)
+        figure = self.output_folder / "si-snr_i.png"
+        figure.unlink(missing_ok=True)  # of an earlier evaluation
+        if points:
+            means = [
+                (group[INPUT_SI_SNR], group["si-snr_i"])
+                for group in groups[INPUT_SI_SNR]
+            ]
+            try:
+                plot_improvement(
+                    figure,
+                    points,
+                    means,
+                    bin_db=INPUT_SI_SNR_BINS["width"],
+                    title=_title(about, points),
+                )
+            except ImportError as error:
+                logger.info(
+                    "No figure of SI-SNRi (%s); "
+                    "pip install s4m_sb[eval] brings what it needs",
+                    error,
+                )
+        return averages
+
+
+def _as_lists(
+    conditions: dict[str, torch.Tensor], num_items: int
+) -> dict[str, list[float]]:
+    lists = {}
+    for name, values in conditions.items():
+        if name not in CONDITIONS:
+            raise InputError(
+                f"conditions: {name!r} is unknown; choose from "
+                f"{', '.join(CONDITIONS)}"
+            )
+        values = torch.as_tensor(values)  # a batch may have a list
+        if values.shape != (num_items,):
+            raise InputError(
+                f"conditions: {name} has shape {tuple(values.shape)}; one "
+                f"value per item is needed: ({num_items},)"
+            )
+        lists[name] = values.tolist()
+    return lists
+
+
+def _title(about: dict[str, Any], points: list[tuple[float, float]]) -> str:
+    mean = sum(improvement for _, improvement in points) / len(points)
+    line = f"{len(points)} utterances, mean SI-SNRi {mean:.1f} dB"
+    data = ", ".join(
+        f"{key}: {about[key]}"
+        for key in ("dataset", "mixture", "target")
+        if about.get(key) is not None
+    )
+    return f"{data}\n{line}" if data else line

@@ -1,0 +1,207 @@
+"""Audio files: the samples that are in them, or one clear line."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speech_like import speak
+
+from s4m_sb.audio.files import audio_info, read_audio, write_audio
+from s4m_sb.errors import InputError
+
+# format, subtype, largest error of a sample: half or one step of its grid
+LOSSLESS = [
+    ("wav", "PCM_16", 2.0**-15),
+    ("wav", "PCM_24", 2.0**-23),
+    ("wav", "PCM_32", 2.0**-24),
+    ("wav", "PCM_U8", 2.0**-7),
+    ("wav", "FLOAT", 0.0),
+    ("wav", "DOUBLE", 0.0),
+    ("flac", "PCM_16", 2.0**-15),
+    ("flac", "PCM_24", 2.0**-23),
+]
+
+
+@pytest.fixture
+def speech():
+    return speak(1, 0, 2.0, 8000)
+
+
+@pytest.mark.parametrize(("suffix", "subtype", "step"), LOSSLESS)
+def test_every_lossless_format_gives_its_samples(
+    tmp_path, speech, suffix, subtype, step
+):
+    path = tmp_path / f"speech.{suffix}"
+    soundfile.write(path, speech, 8000, subtype=subtype)
+    signal, sample_rate = read_audio(path)
+    assert sample_rate == 8000
+    assert signal.dtype == torch.float32
+    assert signal.shape == (16000,)
+    assert np.abs(signal.numpy() - speech).max() <= step
+
+
+def test_ogg_is_close(tmp_path, speech):
+    path = tmp_path / "speech.ogg"
+    soundfile.write(path, speech, 8000)
+    signal, _ = read_audio(path)
+    assert signal.shape == (16000,)
+    error = signal.numpy() - speech
+    # a lossy format: noise well below the speech
+    assert np.square(error).sum() < 0.1 * np.square(speech).sum()
+
+
+@pytest.mark.parametrize("num_channels", [2, 5])
+def test_channels_are_averaged(tmp_path, speech, num_channels):
+    gains = np.arange(num_channels, dtype=np.float32)
+    path = tmp_path / "channels.wav"
+    soundfile.write(path, np.outer(speech, gains), 8000, subtype="FLOAT")
+    signal, _ = read_audio(path)
+    expected = torch.from_numpy(speech * gains.mean())
+    # float32 rounding of a sum of five numbers
+    torch.testing.assert_close(signal, expected, atol=1e-6, rtol=1e-6)
+    assert audio_info(path).num_channels == num_channels
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_any_window_is_that_part_of_the_whole(tmp_path, speech, suffix):
+    path = tmp_path / f"speech.{suffix}"
+    soundfile.write(path, np.tile(speech, 4), 8000)
+    whole, _ = read_audio(path)
+    assert audio_info(path).num_frames == len(whole) == 64000
+    for start, num_frames in [
+        (0, 1),
+        (0, 64000),
+        (1, 500),
+        (31999, 2),
+        (63000, 1000),
+        (63990, 500),  # beyond the end: what is there
+        (12345, -1),
+    ]:
+        window, _ = read_audio(path, start=start, num_frames=num_frames)
+        end = None if num_frames < 0 else start + num_frames
+        # Vorbis frames overlap: decoded from another page, float32 rounding
+        torch.testing.assert_close(window, whole[start:end], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100, 11025, 44099])
+def test_resampling_keeps_a_tone(tmp_path, sample_rate):
+    seconds = np.arange(sample_rate) / sample_rate
+    tone = 0.5 * np.sin(2 * np.pi * 440 * seconds)
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone, sample_rate, subtype="FLOAT")
+    signal, rate = read_audio(path, sample_rate=8000)
+    assert rate == 8000
+    assert signal.shape == (8000,)
+    expected = 0.5 * torch.sin(
+        2 * torch.pi * 440 * torch.arange(8000, dtype=torch.float64) / 8000
+    )
+    # away from the ends: the resampler's filter is flat to half a percent
+    torch.testing.assert_close(
+        signal[100:-100], expected[100:-100].float(), atol=2.5e-3, rtol=0
+    )
+
+
+def test_what_is_written_is_read_bit_for_bit(tmp_path):
+    signal = 3 * torch.randn(1000)  # beyond full scale, too
+    path = tmp_path / "deep" / "signal.wav"
+    write_audio(path, signal, 16000)
+    found, sample_rate = read_audio(path)
+    assert torch.equal(found, signal)
+    assert sample_rate == 16000
+    info = audio_info(path)
+    assert (info.num_frames, info.sample_rate, info.num_channels) == (
+        1000,
+        16000,
+        1,
+    )
+    assert soundfile.info(path).subtype == "FLOAT"
+
+
+def test_the_same_signal_gives_the_same_bytes(tmp_path, monkeypatch):
+    signal = torch.randn(1000)
+    write_audio(tmp_path / "a.wav", signal, 8000)
+    time.sleep(1.1)  # libsndfile would note the second
+    write_audio(tmp_path / "b.wav", signal, 8000)
+    assert (tmp_path / "a.wav").read_bytes() == (
+        tmp_path / "b.wav"
+    ).read_bytes()
+
+
+def write_bad(path, problem):
+    if problem == "folder":
+        path.mkdir()
+    elif problem == "empty":
+        path.write_bytes(b"")
+    elif problem == "text":
+        path.write_text("no audio at all, but text of some length\n" * 9)
+    elif problem == "cut off":
+        soundfile.write(path, np.zeros(1000), 8000)
+        path.write_bytes(path.read_bytes()[:20])
+    elif problem == "no samples":
+        soundfile.write(path, np.zeros(0), 8000)
+    elif problem in ("nan", "inf"):
+        samples = np.zeros(1000)
+        samples[500] = float(problem)
+        soundfile.write(path, samples, 8000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ("missing", "no such file"),
+        ("folder", "is a folder"),
+        ("empty", "is empty"),
+        ("text", "cannot be read as audio"),
+        ("cut off", "cannot be read as audio|has no samples"),
+        ("no samples", "has no samples"),
+        ("nan", "NaN or infinite"),
+        ("inf", "NaN or infinite"),
+    ],
+)
+def test_bad_files_are_one_line_with_their_name(tmp_path, problem, message):
+    path = tmp_path / "bad.wav"
+    write_bad(path, problem)
+    with pytest.raises(InputError, match=message) as caught:
+        read_audio(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    if problem in ("missing", "folder", "empty", "text"):
+        with pytest.raises(InputError, match=message):
+            audio_info(path)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "secret.wav"
+    soundfile.write(path, np.zeros(1000), 8000)
+    # root may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    for read in (read_audio, audio_info):
+        with pytest.raises(InputError, match="secret.wav: permission denied"):
+            read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_is_not_called_empty(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for name in (path, os.devnull):
+        for read in (read_audio, audio_info):
+            with pytest.raises(InputError, match="not a file; send it to st"):
+                read(name)
+
+
+def test_a_window_behind_the_end_is_refused(tmp_path, speech):
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, speech, 8000)
+    with pytest.raises(InputError, match="no samples to read from 16000"):
+        read_audio(path, start=16000, num_frames=10)
+
+
+def test_nan_outside_of_the_window_is_no_matter(tmp_path):
+    path = tmp_path / "bad.wav"
+    write_bad(path, "nan")
+    signal, _ = read_audio(path, start=0, num_frames=500)
+    assert torch.equal(signal, torch.zeros(500))

@@ -1,0 +1,74 @@
+"""A file is there whole, as it was before, or not at all."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from s4m_sb.system.atomic import remove_left, replacing
+
+
+def test_the_file_appears_at_the_end_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "down" / "result.csv"
+    with replacing(path) as temporary:
+        temporary.write_text("a,b")
+        assert temporary.suffix == ".csv"
+        assert not path.exists()
+    assert path.read_text() == "a,b"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "result.csv"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        assert path.read_text() == "old"
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_anything_is_written_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError), replacing(tmp_path / "result.csv"):
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_way_is_not_touched(tmp_path):
+    path = tmp_path / "result.csv"
+    path.mkdir()
+    with pytest.raises(OSError), replacing(path) as temporary:
+        temporary.write_text("new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.is_dir()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_an_error_of_the_system_names_the_file(tmp_path):
+    path = tmp_path / "result.csv"
+    with pytest.raises(OSError) as caught, replacing(path):
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"any")
+    error = caught.value
+    assert (error.errno, error.filename) == (errno.ENOSPC, str(path))
+    # One of another file keeps its name.
+    with pytest.raises(FileNotFoundError) as caught, replacing(path):
+        os.stat(tmp_path / "absent")
+    assert caught.value.filename == str(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".a.{dead.pid}.tmp.wav"
+    written = tmp_path / f".b.{os.getpid()}.tmp.wav"
+    other = tmp_path / ".mine.tmp.wav"
+    for path in (left, written, other):
+        path.touch()
+    remove_left(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == sorted([written, other])

@@ -1,0 +1,127 @@
+"""Processes do the tasks in order, and end with whoever began them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from s4m_sb.errors import InputError
+from s4m_sb.system.jobs import num_cores, run_jobs
+
+
+def double(task):
+    return 2 * task, os.getpid()
+
+
+def about_the_process(task):
+    handler = signal.getsignal(signal.SIGINT)
+    return torch.get_num_threads(), handler == signal.SIG_IGN
+
+
+def refuse(task):
+    raise InputError(f"task {task} cannot be done")
+
+
+def die(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3])
+def test_results_come_in_order_from_other_processes(chunk_size):
+    results = list(run_jobs(double, range(20), 2, chunk_size))
+    assert [value for value, _ in results] == list(range(0, 40, 2))
+    assert os.getpid() not in {process for _, process in results}
+
+
+@pytest.mark.parametrize("num_jobs, tasks", [(1, [1, 2, 3]), (4, [7])])
+def test_one_process_or_task_needs_no_other(num_jobs, tasks):
+    here = os.getpid()
+    expected = [(2 * task, here) for task in tasks]
+    assert list(run_jobs(double, tasks, num_jobs)) == expected
+
+
+def test_processes_have_one_thread_and_leave_interrupts_alone():
+    assert set(run_jobs(about_the_process, range(4), 2)) == {(1, True)}
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_errors_arrive(num_jobs):
+    with pytest.raises(InputError, match="^task 0 cannot be done$"):
+        list(run_jobs(refuse, range(3), num_jobs))
+
+
+def test_a_killed_process_is_one_clear_error():
+    with pytest.raises(InputError, match="one of the 2 processes was killed"):
+        list(run_jobs(die, range(3), 2))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="the system cannot"
+)
+def test_cores_are_those_that_the_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, [min(allowed)])
+        assert num_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert num_cores() == len(allowed)
+
+
+def test_no_process_is_refused():
+    with pytest.raises(InputError, match="num_jobs is 0"):
+        list(run_jobs(double, [1], 0))
+
+
+def test_the_bar_counts_what_was_done_before(capsys):
+    list(run_jobs(double, range(3), 1, progress=True, unit="room", num_done=2))
+    assert "5/5" in capsys.readouterr().err
+
+
+LONG = """
+import time
+from s4m_sb.system.jobs import num_cores, run_jobs
+for _ in run_jobs(time.sleep, [0, 0, 60, 60], num_jobs=2):
+    print("begun", flush=True)
+"""
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_processes_end_with_the_one_that_began_them(interrupted):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == b"begun\n"
+        if interrupted:
+            # Ctrl-C goes to all of them. Only the first one hears it, and
+            # waits for the tasks at hand; here it is then killed.
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 30
+        while group_lives(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        if group_lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+
+
+def group_lives(group):
+    """Whether a process of the group has not ended."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,846 @@
+"""SeparationBrain: optimizer, loss, augmentation, order of data, stages."""
+
+import copy
+import functools
+import importlib
+import json
+
+import pytest
+import speechbrain as sb
+import torch
+from small_rooms import SmallRooms
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
+from speechbrain.nnet.schedulers import (
+    InverseSquareRootScheduler,
+    LinearScheduler,
+)
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import FileTrainLogger
+
+from s4m_sb.errors import InputError
+from s4m_sb.metrics import pit_si_snr_loss
+from s4m_sb.mixing.dynamic import DynamicMixing
+from s4m_sb.network.filterbank import Decoder, Encoder
+from s4m_sb.network.masknet import S4MMaskNet
+from s4m_sb.training.brain import SSM_LR_LIMIT, SeparationBrain
+
+time_domain = importlib.import_module("speechbrain.augment.time_domain")
+LOSSES = {"ours": pit_si_snr_loss, "speechbrain": get_si_snr_with_pitwrapper}
+TRAIN, VALID = sb.Stage.TRAIN, sb.Stage.VALID
+
+
+def s4m(num_spks=2):
+    return {
+        "encoder": Encoder(8, 16, 8),
+        "masknet": S4MMaskNet(num_spks, 8, 6, 8, num_scales=3, num_repeats=2),
+        "decoder": Decoder(8, 16, 8),
+    }
+
+
+def sepformer():
+    lobe = importlib.import_module("speechbrain.lobes.models.dual_path")
+    block = functools.partial(
+        lobe.SBTransformerBlock, 1, 8, 2, d_ffn=8, dropout=0
+    )
+    masknet = lobe.Dual_Path_Model(
+        8, 8, block(), block(), num_layers=1, K=20, num_spks=2
+    )
+    return {
+        "encoder": lobe.Encoder(16, 8),
+        "masknet": masknet,
+        "decoder": lobe.Decoder(8, 1, 16, stride=8, bias=False),
+    }
+
+
+def make_brain(
+    folder, modules=None, lr=1e-3, run_opts=None, optimizer=None, **hparams
+):
+    """A brain with its optimizer, as at the start of `fit`."""
+    modules = modules or s4m()
+    counter = EpochCounter(hparams.pop("N_epochs", 2))
+    checkpointer = Checkpointer(
+        folder / "save", {**modules, "counter": counter}
+    )
+    return SeparationBrain(
+        modules=modules,
+        opt_class=optimizer or functools.partial(torch.optim.Adam, lr=lr),
+        hparams={
+            "num_spks": 2,
+            "sample_rate": 8000,
+            "loss": pit_si_snr_loss,
+            "output_folder": str(folder),
+            "save_folder": str(folder / "save"),
+            "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
+            "epoch_counter": counter,
+            **hparams,
+        },
+        run_opts={"device": "cpu", "noprogressbar": True, **(run_opts or {})},
+        checkpointer=checkpointer,
+    )
+
+
+def make_items(lengths, num_spks=2, seed=0):
+    """Items of noise as a data set gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    items = []
+    for number, length in enumerate(lengths):
+        sources = torch.randn(num_spks, length, generator=generator)
+        signals = {"mix_sig": sources.sum(0)}
+        for i, source in enumerate(sources, start=1):
+            signals[f"s{i}_sig"] = source
+        items.append({"id": f"item{number}", **signals})
+    return items
+
+
+def make_dataset(items):
+    data = DynamicItemDataset(
+        {item["id"]: {"signals": item} for item in items},
+        output_keys=list(items[0]),
+    )
+    for name in items[0]:
+        if name != "id":
+            data.add_dynamic_item(
+                lambda signals, name=name: signals[name],
+                takes="signals",
+                provides=name,
+            )
+    return data
+
+
+def gradients(brain):
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in brain.modules.named_parameters()
+    }
+
+
+# -------------------------------------------------------------- optimizer
+
+
+def is_dynamic(name):
+    return name.split(".")[-1] in ("log_A_real", "A_imag", "P", "B", "log_dt")
+
+
+@pytest.mark.parametrize("kernel", ["s4", "s4d"])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_dynamics_have_a_group_of_their_own(tmp_path, kernel, vectors):
+    modules = s4m()
+    modules["masknet"] = S4MMaskNet(
+        2, 8, 6, 8, num_scales=3, num_repeats=2, kernel=kernel
+    )
+    brain = make_brain(
+        tmp_path,
+        modules,
+        optimizer=functools.partial(
+            torch.optim.AdamW, lr=0.02, weight_decay=0.1
+        ),
+        run_opts={"remove_vector_weight_decay": vectors},
+    )
+    brain.init_optimizers()
+    groups = brain.optimizer.param_groups
+    placed = [id(p) for group in groups for p in group["params"]]
+    assert len(set(placed)) == len(placed)
+    assert set(placed) == {id(p) for p in brain.modules.parameters()}
+    names = {id(p): n for n, p in brain.modules.named_parameters()}
+    slow = [names[id(p)] for p in groups[-1]["params"]]
+    assert sorted(slow) == sorted(filter(is_dynamic, names.values()))
+    kinds = {name.split(".")[-1] for name in slow}
+    assert kinds == {"log_A_real", "A_imag", "B", "log_dt"} | (
+        {"P"} if kernel == "s4" else set()
+    )
+    assert groups[-1]["weight_decay"] == 0
+    assert groups[-1]["lr"] == SSM_LR_LIMIT
+    assert groups[0]["lr"] == 0.02
+    assert any(group["weight_decay"] == 0.1 for group in groups)
+
+
+def test_a_small_rate_is_the_same_for_all(tmp_path):
+    brain = make_brain(tmp_path, lr=1e-4)
+    brain.init_optimizers()
+    assert [g["lr"] for g in brain.optimizer.param_groups] == [1e-4, 1e-4]
+
+
+def test_other_networks_have_one_group(tmp_path):
+    brain = make_brain(tmp_path, sepformer(), lr=0.02)
+    brain.init_optimizers()
+    (group,) = brain.optimizer.param_groups
+    assert len(group["params"]) == len(list(brain.modules.parameters()))
+    assert group["lr"] == 0.02
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [InverseSquareRootScheduler(2), LinearScheduler(0.05, 0.02, 3)],
+)
+def test_schedulers_and_checkpoints_respect_the_limit(tmp_path, scheduler):
+    data = make_dataset(make_items([400] * 4))
+    brain = make_brain(tmp_path, lr=0.05, lr_scheduler=scheduler)
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    fast, slow = brain.optimizer.param_groups
+    assert fast["lr"] > SSM_LR_LIMIT
+    assert slow["lr"] == SSM_LR_LIMIT
+
+    again = make_brain(tmp_path, lr=0.09, lr_scheduler=scheduler, N_epochs=3)
+    again.fit(again.hparams.epoch_counter, data, data)
+    assert again.hparams.epoch_counter.current == 3
+    assert again.optimizer.param_groups[0]["lr"] > SSM_LR_LIMIT
+    assert again.optimizer.param_groups[1]["lr"] == SSM_LR_LIMIT
+
+
+def test_the_norm_of_all_gradients_is_clipped(tmp_path):
+    brain = make_brain(
+        tmp_path,
+        clip_grad_norm=0.5,
+        optimizer=functools.partial(torch.optim.SGD, lr=1.0),
+    )
+    brain.init_optimizers()
+    brain.optimizer.param_groups[1]["lr"] = 1.0
+    before = copy.deepcopy(brain.modules.state_dict())
+    for parameter in brain.modules.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    brain.optimizers_step()
+    step = [
+        before[name] - value
+        for name, value in brain.modules.state_dict().items()
+    ]
+    total = torch.cat([s.flatten() for s in step])
+    # The norm is divided by itself plus 1e-6, in float32.
+    assert float(total.norm()) == pytest.approx(0.5, rel=1e-4)
+    assert float(total.max() - total.min()) < 1e-5  # all alike, float32
+
+
+def test_negative_clipping_is_none(tmp_path):
+    brain = make_brain(
+        tmp_path,
+        clip_grad_norm=-1,
+        optimizer=functools.partial(torch.optim.SGD, lr=1.0),
+    )
+    brain.init_optimizers()
+    weight = brain.modules.encoder.weight
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 100.0)
+    brain.optimizers_step()
+    torch.testing.assert_close(before - weight, torch.full_like(weight, 100.0))
+
+
+def test_accumulation_equals_one_large_batch(tmp_path):
+    items = make_items([500] * 4)
+    modules = s4m()
+    steps = []
+    for name, factor, batches in (
+        ("large", 1, [items]),
+        ("small", 4, [[item] for item in items]),
+    ):
+        brain = make_brain(
+            tmp_path / name,
+            copy.deepcopy(modules),
+            clip_grad_norm=0.1,  # in force: the norm is larger
+            optimizer=functools.partial(torch.optim.SGD, lr=0.1),
+            run_opts={"grad_accumulation_factor": factor},
+        )
+        brain.init_optimizers()
+        for batch in batches:
+            brain.step += 1
+            brain.fit_batch(PaddedBatch(batch))
+        assert brain.optimizer_step == 1
+        steps.append(brain.modules.state_dict())
+    for name, value in steps[0].items():
+        # float32, another order of summation
+        torch.testing.assert_close(steps[1][name], value, rtol=0, atol=1e-6)
+        if "weight" in name:
+            assert not torch.equal(
+                value, torch.nn.ModuleDict(modules).state_dict()[name]
+            )
+
+
+# ------------------------------------------------------------------- loss
+
+
+def test_items_beyond_the_thresholds_have_no_gradient(tmp_path):
+    # The losses of an untrained network stand between -30 and 60 dB.
+    items = make_items([500] * 3)
+    items[1]["s2_sig"] = items[1]["s1_sig"]  # easy for "one to both"
+    brain = make_brain(tmp_path)
+    with torch.no_grad():
+        separated = brain.compute_forward(PaddedBatch(items), VALID)
+        losses = brain._losses(separated)
+    low, middle, high = losses.sort().values.tolist()
+    assert low < middle < high
+
+    def gradient_of_batch(kept, **hparams):
+        for name, value in hparams.items():
+            setattr(brain.hparams, name, value)
+        brain.modules.zero_grad()
+        separated = brain.compute_forward(PaddedBatch(items), TRAIN)
+        separated.estimate.retain_grad()
+        loss = brain.compute_objectives(separated, None, TRAIN)
+        loss.backward()
+        for item, value in enumerate(losses.tolist()):
+            touched = bool(separated.estimate.grad[item].any())
+            assert touched == (value in kept)
+        if kept:
+            assert loss.item() == pytest.approx(
+                sum(kept) / len(kept),
+                abs=1e-4,  # float32
+            )
+        else:
+            assert loss.item() == 0
+        return gradients(brain)
+
+    gradient_of_batch([low, middle, high])
+    gradient_of_batch([low, middle], loss_upper_lim=(middle + high) / 2)
+    gradient_of_batch(
+        [middle],
+        threshold_byloss=True,
+        threshold=(low + middle) / 2,
+    )
+    gradient_of_batch([middle], threshold=low)  # as SpeechBrain: not above it
+    nothing = gradient_of_batch([], threshold=high)
+    assert all(not gradient.any() for gradient in nothing.values())
+
+
+def test_thresholds_do_not_count_outside_of_training(tmp_path):
+    brain = make_brain(tmp_path, threshold_byloss=True, threshold=1000)
+    batch = PaddedBatch(make_items([500] * 2))
+    separated = brain.compute_forward(batch, VALID)
+    assert brain.compute_objectives(separated, batch, VALID).item() != 0
+    assert brain.compute_objectives(separated, batch, TRAIN).item() == 0
+
+
+def test_thresholds_may_change_over_the_epochs(tmp_path):
+    # A first epoch for all, a second one for none, a third one for all.
+    brain = make_brain(
+        tmp_path,
+        N_epochs=3,
+        threshold_byloss=True,
+        threshold=[[1, -1000], [2, 1000], [3, -1000]],
+    )
+    moved = []
+    step = brain.optimizers_step
+
+    def compare_and_step():
+        gradients_there = gradients(brain).values()
+        moved.append(any(bool(g.any()) for g in gradients_there))
+        step()
+
+    brain.optimizers_step = compare_and_step
+    data = make_dataset(make_items([400] * 2))
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    assert moved == [True, True, False, False, True, True]
+    with pytest.raises(
+        InputError, match=r"loss_upper_lim is \[\[2, 10\]\]; give"
+    ):
+        make_brain(tmp_path, loss_upper_lim=[[2, 10]])
+
+
+def test_a_masked_batch_leaves_the_parameters(tmp_path):
+    brain = make_brain(
+        tmp_path,
+        threshold_byloss=True,
+        threshold=1000,
+        optimizer=functools.partial(torch.optim.SGD, lr=1.0),
+    )
+    brain.init_optimizers()
+    before = copy.deepcopy(brain.modules.state_dict())
+    brain.fit_batch(PaddedBatch(make_items([500] * 2)))
+    for name, value in brain.modules.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_nan_is_counted_and_skipped(tmp_path):
+    items = make_items([500] * 6)
+    items[2]["mix_sig"][100] = float("nan")
+    brain = make_brain(tmp_path, run_opts={"skip_nonfinite_grads": True})
+    brain.fit(
+        range(1, 2),
+        make_dataset(items),
+        train_loader_kwargs={"batch_size": 1},
+    )
+    assert brain.nonfinite_count == 1
+    assert brain.optimizer_step == 6
+    for name, parameter in brain.modules.named_parameters():
+        assert parameter.isfinite().all(), name
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_padding_does_not_enter_the_loss(tmp_path, loss):
+    items = make_items([800, 300, 517])
+    brain = make_brain(tmp_path, loss=LOSSES[loss])
+    batch = PaddedBatch(items)
+    for signal in (batch.mix_sig, batch.s1_sig, batch.s2_sig):
+        signal.data[1, 300:] = torch.randn(500)  # noise instead of zeros
+        signal.data[2, 517:] = float("nan")
+    with torch.no_grad():
+        together = brain._losses(brain.compute_forward(batch, VALID))
+        alone = [
+            brain._losses(brain.compute_forward(PaddedBatch([item]), VALID))
+            for item in items
+        ]
+    torch.testing.assert_close(
+        together,
+        torch.cat(alone),
+        rtol=0,
+        atol=1e-4,  # dB, float32
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("lengths", [[400, 400], [400, 250]])
+def test_both_losses_train(tmp_path, loss, lengths):
+    brain = make_brain(tmp_path, loss=LOSSES[loss])
+    brain.init_optimizers()
+    value = brain.fit_batch(PaddedBatch(make_items(lengths)))
+    assert value.shape == ()
+    assert value.isfinite()
+
+
+def test_both_losses_agree(tmp_path):
+    batch = PaddedBatch(make_items([700, 450, 600]))
+    brain = make_brain(tmp_path)
+    with torch.no_grad():
+        separated = brain.compute_forward(batch, VALID)
+        ours = brain._losses(separated)
+        brain.hparams.loss = get_si_snr_with_pitwrapper
+        theirs = brain._losses(separated)
+    # dB; float32 sums over hundreds of samples, in another order
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+
+
+def test_mixed_precision_trains(tmp_path):
+    brain = make_brain(tmp_path, run_opts={"precision": "bf16"})
+    brain.init_optimizers()
+    value = brain.fit_batch(PaddedBatch(make_items([500, 300])))
+    assert value.isfinite()
+    for parameter in brain.modules.parameters():
+        assert parameter.isfinite().all()
+
+
+# ----------------------------------------------------------- augmentation
+
+
+AUGMENTATIONS = {
+    "speed": {
+        "use_speedperturb": True,
+        "speed_perturb": time_domain.SpeedPerturb(8000, [90, 105, 110]),
+    },
+    "shift": {"use_rand_shift": True, "min_shift": -300, "max_shift": 300},
+    "cut": {"limit_training_signal_len": True, "training_signal_len": 350},
+}
+AUGMENTATIONS["all"] = {
+    name: value
+    for options in list(AUGMENTATIONS.values())
+    for name, value in options.items()
+}
+
+
+def views_of(batch, num_spks=2):
+    """The targets, which are the images too."""
+    signals = [batch[f"s{i + 1}_sig"].data for i in range(num_spks)]
+    return torch.stack(signals, dim=-1)[None]  # [1, B, T, S]
+
+
+@pytest.mark.parametrize("num_spks", [2, 3])
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
+    brain = make_brain(tmp_path, num_spks=num_spks, **AUGMENTATIONS[kind])
+    items = make_items([800, 300, 517], num_spks)
+    for _ in range(5):
+        batch = PaddedBatch(items)
+        before = (
+            batch.mix_sig.data,
+            views_of(batch, num_spks),
+            batch.mix_sig.lengths,
+        )
+        mixture, (target,), lengths = brain.augment(*before)
+        B, T, S = target.shape
+        assert (B, S) == (3, num_spks)
+        assert mixture.shape == (B, T)
+        # float32 sums of numbers up to about 10
+        torch.testing.assert_close(mixture, target.sum(-1), rtol=0, atol=2e-6)
+        samples = (lengths * T).round().long().tolist()
+        assert max(samples) == T
+        if kind == "shift":
+            assert samples == [800, 300, 517]
+            for source, shifted in zip(
+                before[1][0].unbind(-1), target.unbind(-1), strict=True
+            ):
+                assert torch.equal(
+                    source.sort(1).values, shifted.sort(1).values
+                )
+        elif kind == "cut":
+            assert samples == [350, 300, 350]
+        elif kind == "speed":
+            # At 90 % a signal is longer by 1/0.9, at 110 % shorter.
+            assert 800 / 1.1 - 1 <= T <= 800 / 0.9 + 1
+            for length, n in zip([800, 300, 517], samples, strict=True):
+                assert n == pytest.approx(length * T / 800, abs=1)
+
+
+def test_no_augmentation_changes_nothing(tmp_path):
+    brain = make_brain(tmp_path)
+    batch = PaddedBatch(make_items([800, 300]))
+    mixture, same, lengths = brain.augment(
+        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
+    )
+    assert torch.equal(mixture, batch.mix_sig.data)
+    assert torch.equal(same, views_of(batch))
+    assert torch.equal(lengths, batch.mix_sig.lengths)
+
+
+@pytest.mark.parametrize("kind", ["speed", "shift"])
+def test_noise_is_fitted_to_the_speech(tmp_path, kind):
+    # Whether the speech gets longer or shorter: the noise follows.
+    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
+    batch = PaddedBatch(make_items([800, 300]))
+    noise = torch.randn(2, 800)
+    durations = set()
+    for _ in range(10):
+        mixture, (target,), lengths = brain.augment(
+            batch.mix_sig.data + noise, views_of(batch), batch.mix_sig.lengths
+        )
+        T = mixture.shape[1]
+        durations.add(T)
+        for i, length in enumerate((800, 300)):
+            valid = round(float(lengths[i]) * T)
+            fitted = noise[i, torch.arange(valid) % length]
+            torch.testing.assert_close(
+                (mixture - target.sum(-1))[i, :valid],
+                fitted,
+                rtol=0,
+                atol=1e-5,  # float32 sums of numbers up to about 10
+            )
+    assert kind == "shift" or (min(durations) < 800 < max(durations))
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_target_and_image_change_alike(tmp_path, kind):
+    # The mixture holds the images, the loss compares with other targets.
+    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
+    target = 0.1 * torch.randn(2, 800, 2)
+    noise = 0.1 * torch.randn(2, 800)
+    for _ in range(5):
+        mixture, sources, _ = brain.augment(
+            (3 * target).sum(-1) + noise,
+            torch.stack([target, 3 * target]),
+            torch.ones(2),
+        )
+        # float32; resampling is linear
+        torch.testing.assert_close(
+            3 * sources[0], sources[1], rtol=0, atol=1e-6
+        )
+        if kind != "cut" and kind != "all":
+            T = mixture.shape[1]
+            torch.testing.assert_close(
+                mixture,
+                sources[1].sum(-1) + noise[:, torch.arange(T) % 800],
+                rtol=0,
+                atol=1e-6,  # float32 sums of numbers below 3
+            )
+
+
+@pytest.mark.parametrize("num_spks, rooms", [(1, False), (2, False), (2, True)])
+def test_the_mixture_heard_is_the_sum_of_the_parts_known(
+    tmp_path, speech_folder, num_spks, rooms
+):
+    # From dynamic mixing over noise, in rooms, through every augmentation
+    # but cutting, to what the network gets and the loss compares.
+    speed, shift = AUGMENTATIONS["speed"], AUGMENTATIONS["shift"]
+    brain = make_brain(
+        tmp_path, s4m(num_spks), num_spks=num_spks, **speed, **shift
+    )
+    mixtures = DynamicMixing(
+        speech_folder,
+        num_mixtures=4,
+        num_spks=num_spks,
+        sample_rate=8000,
+        segment_s=0.3,
+        noise=speech_folder,  # babble
+        rooms=SmallRooms(num_spks, 8000) if rooms else None,
+    )
+    durations = set()
+    for index in range(4):
+        separated = brain.compute_forward(PaddedBatch([mixtures[index]]), TRAIN)
+        T = separated.mixture.shape[1]
+        durations.add(T)
+        noise = mixtures.draw(index).noise[torch.arange(T) % 2400]
+        torch.testing.assert_close(
+            separated.mixture[0],
+            separated.image[0].sum(-1) + noise,
+            rtol=0,
+            atol=1e-6,  # float32 sums of four signals below 1
+        )
+        assert rooms != torch.equal(separated.image, separated.target)
+    assert len(durations) > 1  # the speed did change
+
+
+def test_drops_change_the_mixture_alone(tmp_path):
+    brain = make_brain(
+        tmp_path,
+        use_wavedrop=True,
+        drop_freq=time_domain.DropFreq(),
+        drop_chunk=time_domain.DropChunk(
+            drop_length_low=50, drop_length_high=60
+        ),
+    )
+    batch = PaddedBatch(make_items([800, 500]))
+    mixture, same, lengths = brain.augment(
+        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
+    )
+    assert torch.equal(same, views_of(batch))
+    assert mixture.shape == batch.mix_sig.data.shape
+    assert not torch.allclose(mixture, batch.mix_sig.data)
+
+
+def test_only_training_augments(tmp_path):
+    brain = make_brain(tmp_path, **AUGMENTATIONS["all"])
+    batch = PaddedBatch(make_items([800, 500]))
+    assert brain.compute_forward(batch, VALID).mixture.shape == (2, 800)
+    separated = brain.compute_forward(batch, TRAIN)
+    assert separated.mixture.shape == (2, 350)
+    assert separated.estimate.shape == separated.target.shape == (2, 350, 2)
+
+
+# ------------------------------------------------------------ data's order
+
+
+class Recorder(SeparationBrain):
+    """Notes which items it sees instead of training on them."""
+
+    def on_fit_start(self):
+        super().on_fit_start()
+        self.epochs = []
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.epochs.append([])
+
+    def fit_batch(self, batch):
+        self.epochs[-1] += batch.id
+        return torch.zeros(())
+
+
+def recorder(folder):
+    brain = make_brain(folder)
+    brain.__class__ = Recorder
+    return brain
+
+
+def test_training_data_are_shuffled_anew_in_every_epoch(tmp_path):
+    data = make_dataset(make_items([10] * 20))
+    ids = list(data.data)
+    brain = recorder(tmp_path / "one")
+    brain.fit(range(1, 4), data, train_loader_kwargs={"batch_size": 3})
+    first, second, third = brain.epochs
+    assert sorted(first) == sorted(second) == sorted(third) == sorted(ids)
+    assert len({tuple(order) for order in (ids, first, second, third)}) == 4
+    # An order is that of its epoch, whatever came before: what was
+    # interrupted goes on with the same one.
+    again = recorder(tmp_path / "two")
+    again.fit(range(2, 4), data, train_loader_kwargs={"batch_size": 3})
+    assert again.epochs == [second, third]
+
+
+def test_a_given_order_is_kept(tmp_path):
+    data = make_dataset(make_items([10] * 5))
+    ids = list(data.data)
+    for name, train_set, options, expected in (
+        ("unshuffled", data, {"shuffle": False}, ids),
+        ("sampled", data, {"sampler": [3, 1]}, [ids[3], ids[1]]),
+        ("loaded", sb.dataio.dataloader.make_dataloader(data), {}, ids),
+    ):
+        brain = recorder(tmp_path / name)
+        brain.fit(range(1, 2), train_set, train_loader_kwargs=options)
+        assert brain.epochs == [expected], name
+
+
+def test_data_that_change_are_told_the_epoch(tmp_path):
+    data = make_dataset(make_items([10] * 4))
+    told = []
+    data.set_epoch = told.append
+    brain = recorder(tmp_path)
+    brain.fit(range(3, 6), data)
+    assert told == [3, 4, 5]
+
+
+def test_an_interrupted_training_ends_with_the_same_parameters(tmp_path):
+    data = make_dataset(make_items([600, 500, 400, 550]))
+    modules = s4m()
+    ends = []
+    for name, stops in (("through", [3]), ("stopped", [1, 3])):
+        for stop in stops:
+            torch.manual_seed(stop)  # a new process
+            brain = make_brain(
+                tmp_path / name,
+                copy.deepcopy(modules),
+                N_epochs=stop,
+                seed=7,
+                **AUGMENTATIONS["all"],
+            )
+            brain.fit(
+                brain.hparams.epoch_counter,
+                data,
+                data,
+                train_loader_kwargs={"batch_size": 2},
+            )
+        ends.append(brain.modules.state_dict())
+    for key, value in ends[0].items():
+        assert torch.equal(value, ends[1][key]), key
+
+
+# ----------------------------------------------------------------- stages
+
+
+def test_a_padded_batch_is_evaluated_as_its_items(tmp_path):
+    items = make_items([800, 300, 517, 640])
+    modules = s4m()
+    results = []
+    for batch_size in (1, 4):
+        folder = tmp_path / str(batch_size)
+        brain = make_brain(folder, copy.deepcopy(modules))
+        brain.checkpointer = None  # these modules as they are
+        loss = brain.evaluate(
+            make_dataset(items), test_loader_kwargs={"batch_size": batch_size}
+        )
+        rows = (folder / "test_results.csv").read_text().splitlines()
+        results.append((loss, [row.split(",") for row in rows]))
+    (loss_1, rows_1), (loss_4, rows_4) = results
+    assert loss_1 == pytest.approx(loss_4, abs=1e-4)  # dB, float32
+    assert (
+        rows_1[0]
+        == rows_4[0]
+        == [
+            "snt_id",
+            "sdr",
+            "sdr_i",
+            "si-snr",
+            "si-snr_i",
+        ]
+    )
+    assert len(rows_1) == len(rows_4) == 6
+    for row_1, row_4 in zip(rows_1[1:], rows_4[1:], strict=True):
+        assert row_1[0] == row_4[0]
+        # dB; SDR solves for 512 taps in float32
+        assert [float(x) for x in row_1[1:]] == pytest.approx(
+            [float(x) for x in row_4[1:]], abs=1e-2
+        )
+
+
+def test_stages_log_means_over_items(tmp_path):
+    """4 items in batches of 3 and 1: a mean over batches would differ."""
+    items = make_items([500] * 4)
+    brain = make_brain(tmp_path, N_epochs=1)
+    data = make_dataset(items)
+    loader = {"batch_size": 3}
+    brain.fit(
+        brain.hparams.epoch_counter,
+        data,
+        data,
+        train_loader_kwargs=dict(loader),
+        valid_loader_kwargs=dict(loader),
+    )
+    brain.evaluate(data, min_key="si-snr", test_loader_kwargs=dict(loader))
+    with torch.no_grad():
+        separated = brain.compute_forward(PaddedBatch(items), VALID)
+        loss = float(brain._losses(separated).mean())
+        improvement = float(
+            pit_si_snr_loss(
+                target=separated.target,
+                estimate=separated.mixture[..., None].expand(-1, -1, 2),
+            ).mean()
+            - loss
+        )
+    valid, test = (tmp_path / "train_log.txt").read_text().splitlines()
+    assert valid.startswith("epoch: 1, lr: 1.00e-03 - train loss: ")
+    assert f"valid loss: {loss:.2f}" in valid
+    assert "valid si-snr_i: " in valid
+    assert test.startswith(f"Epoch loaded: 1 - test loss: {loss:.2f}")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["si-snr"] == pytest.approx(-loss, abs=1e-4)  # float32
+    assert summary["si-snr_i"] == pytest.approx(improvement, abs=1e-4)
+    assert summary["num_items"] == 4
+    assert summary["epoch"] == 1
+    assert summary["num_parameters"] == sum(
+        p.numel() for p in brain.modules.parameters()
+    )
+    (checkpoint,) = brain.checkpointer.list_checkpoints()
+    assert checkpoint.meta["si-snr"] == pytest.approx(loss, abs=1e-4)
+    assert checkpoint.meta["epoch"] == 1
+
+
+def test_a_silent_reference_does_not_stop_the_evaluation(tmp_path):
+    items = make_items([500] * 3)
+    items[1]["s1_sig"] = items[1]["s2_sig"] = torch.zeros(500)
+    items[1]["mix_sig"] = torch.zeros(500)
+    brain = make_brain(tmp_path, save_audio=True)
+    brain.checkpointer = None  # these modules as they are
+    loss = brain.evaluate(make_dataset(items))
+    assert torch.isfinite(torch.tensor(loss))
+    # The silent item is in no average, that of the log included.
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    log = (tmp_path / "train_log.txt").read_text()
+    assert f"test loss: {-summary['si-snr']:.2f}" in log
+    rows = (tmp_path / "test_results.csv").read_text().splitlines()
+    assert rows[2] == "item1,,,,"
+    assert all(rows[3].split(","))
+    assert len(list((tmp_path / "save/audio_results").iterdir())) == 15
+
+
+def test_tensorboard_writes_events(tmp_path):
+    brain = make_brain(
+        tmp_path, N_epochs=1, use_tensorboard=True, target="reverb"
+    )
+    data = make_dataset(make_items([400] * 2))
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    brain.evaluate(data)
+    brain._loggers[1].writer.close()
+    log = (tmp_path / "train_log.txt").read_text()
+    assert log.count(", target: reverb - ") == 2  # beside every number
+    from tensorboard.backend.event_processing import event_accumulator
+
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"loss/train", "loss/valid", "si-snr_i/test"} <= set(
+        events.Tags()["scalars"]
+    )
+
+
+def test_without_tensorboard_the_key_is_refused(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="use_tensorboard: .* tensorboard"):
+        make_brain(tmp_path, use_tensorboard=True)
+
+
+def test_what_cannot_work_is_refused_at_once(tmp_path):
+    modules = s4m()
+    del modules["masknet"]
+    with pytest.raises(InputError, match="modules: masknet missing"):
+        make_brain(tmp_path, modules)
+    with pytest.raises(InputError, match="test_metrics: 'snr' is unknown"):
+        make_brain(tmp_path, test_metrics=["snr"])
+    with pytest.raises(InputError, match="lr_scheduler: Identity"):
+        make_brain(tmp_path, lr_scheduler=torch.nn.Identity())
+
+
+@pytest.mark.parametrize("num_spks", [2, 3])
+def test_it_learns(tmp_path, num_spks):
+    """Tones of different pitch: the loss falls by decibels in few steps."""
+    t = torch.arange(400) / 8000
+    pitches = torch.tensor([500.0, 1500.0, 2900.0])[:num_spks]
+    sources = torch.sin(2 * torch.pi * pitches[:, None] * t)
+    item = {"id": "tones", "mix_sig": sources.sum(0)}
+    item |= {f"s{i + 1}_sig": source for i, source in enumerate(sources)}
+    brain = make_brain(tmp_path, s4m(num_spks), lr=0.02, num_spks=num_spks)
+    brain.init_optimizers()
+    brain.modules.train()
+    losses = [float(brain.fit_batch(PaddedBatch([item]))) for _ in range(12)]
+    assert losses[-1] < losses[0] - 10
+
+
+def test_a_seed_below_zero_is_named(tmp_path):
+    with pytest.raises(InputError, match="seed must be at least 0, got -1"):
+        make_brain(tmp_path, seed=-1)
