@@ -264,7 +264,9 @@ def si_snr_i(
     Returns
     -------
     torch.Tensor
-        In dB, ``[B, S]``; NaN where the target is silent.
+        In dB, ``[B, S]``; NaN where the target is silent, or is the mixture
+        to 70 dB and better, as the voice of one who talks alone without
+        noise: there is nothing to improve.
 
     Example
     -------
@@ -274,9 +276,9 @@ def si_snr_i(
     >>> si_snr_i(estimate=unchanged, target=target, mixture=mixture)
     tensor([[0., 0.]])
     """
-    return si_snr(estimate, target, lengths) - si_snr(
-        _as_estimate(mixture, target), target, lengths
-    )
+    before = si_snr(_as_estimate(mixture, target), target, lengths)
+    improvement = si_snr(estimate, target, lengths) - before
+    return improvement.masked_fill(before > NO_NOISE_DB, math.nan)
 
 
 def input_snr(
@@ -634,12 +636,16 @@ def _check(estimate: torch.Tensor, target: torch.Tensor) -> None:
 
 
 def _as_estimate(mixture: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    _check_mixture(mixture, target)
+    return mixture.unsqueeze(2).expand_as(target)
+
+
+def _check_mixture(mixture: torch.Tensor, target: torch.Tensor) -> None:
     if mixture.shape != target.shape[:2]:
         raise InputError(
             f"mixture {tuple(mixture.shape)} and target "
             f"{tuple(target.shape)} must be [B, T] and [B, T, S]"
         )
-    return mixture.unsqueeze(2).expand_as(target)
 
 
 def _one_by_one(

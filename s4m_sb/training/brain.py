@@ -87,7 +87,11 @@ class SeparationBrain(sb.Brain):
     - ``use_tensorboard``: also log to ``<output_folder>/tensorboard``.
 
     ``loss`` is called as SpeechBrain calls it, ``loss(targets, estimates)``,
-    and gives one number a mixture. If it takes ``lengths``, it gets them.
+    and gives one number a mixture. If it takes ``lengths`` or ``mixture``, it
+    gets them. The best checkpoint is the one with the lowest mean loss of the
+    validation set, so that a loss in which silent targets count also chooses
+    by them. Items in which all targets are silent are in no average, and a
+    target that is all there is in its mixture is in none of improvements.
 
     Example
     -------
@@ -292,20 +296,27 @@ class SeparationBrain(sb.Brain):
 
     def _losses(self, predictions: Separated) -> torch.Tensor:
         """The loss of each mixture, ``[B]``, without its padding."""
-        estimate, target, lengths = (
+        estimate, target, mixture, lengths = (
             predictions.estimate,
             predictions.target,
+            predictions.mixture,
             predictions.lengths,
         )
         loss = self.hparams.loss
+        taken = inspect.signature(loss).parameters
+        context = {"mixture": mixture} if "mixture" in taken else {}
         if bool((lengths == 1).all()):
-            return loss(target, estimate).flatten()
-        if _takes_lengths(loss):
-            return loss(target, estimate, lengths=lengths).flatten()
+            return loss(target, estimate, **context).flatten()
+        if "lengths" in taken:
+            return loss(target, estimate, lengths=lengths, **context).flatten()
         samples = num_samples(lengths, target.shape[1]).tolist()
         return torch.stack(
             [
-                loss(target[i : i + 1, :n], estimate[i : i + 1, :n]).squeeze()
+                loss(
+                    target[i : i + 1, :n],
+                    estimate[i : i + 1, :n],
+                    **{key: x[i : i + 1, :n] for key, x in context.items()},
+                ).squeeze()
                 for i, n in enumerate(samples)
             ]
         )
@@ -521,17 +532,22 @@ class SeparationBrain(sb.Brain):
             losses = self._losses(separated).detach().cpu()
         estimate, target, image, mixture, lengths = separated
         same = mixture.unsqueeze(-1).expand_as(target)
-        before = metrics.si_snr(
+        silent = metrics.si_snr(
             estimate=same, target=target, lengths=lengths
-        )  # [B, S], NaN for silent targets
-        silent = before.isnan().all(1).cpu()
-        losses = losses.masked_fill(silent, torch.nan)
+        ).isnan()  # [B, S]
+        losses = losses.masked_fill(silent.all(1).cpu(), torch.nan)
         self._losses_of_items.append(losses)
         if stage == sb.Stage.VALID:
-            after, _ = metrics.pit_si_snr(
+            _, order = metrics.pit_si_snr(
                 estimate=estimate, target=target, lengths=lengths
             )
-            self._improvements.append((after - before).nanmean(1).cpu())
+            improvement = metrics.si_snr_i(
+                estimate=metrics.reorder(estimate, order),
+                target=target,
+                mixture=mixture,
+                lengths=lengths,
+            )  # [B, S]
+            self._improvements.append(improvement.nanmean(1).cpu())
         elif if_main_process():
             conditions = {}
             if getattr(self.hparams, "mixture", "mix_clean") != "mix_clean":
@@ -634,7 +650,3 @@ class SeparationBrain(sb.Brain):
             if isinstance(train_logger, FileTrainLogger):  # others plot numbers
                 meta = {**stats_meta, **self._task()}
             train_logger.log_stats(stats_meta=meta, **stats)
-
-
-def _takes_lengths(loss: Any) -> bool:
-    return "lengths" in inspect.signature(loss).parameters

@@ -73,7 +73,9 @@ class Evaluation:
         In Hz.
     test_metrics : list of str
         Out of sdr, si-snr, pesq and stoi; each has a column, and another of
-        its improvement over the mixture, ``<name>_i``.
+        its improvement over the mixture, ``<name>_i``. Both are means over
+        the targets that are not silent, the improvement over those of them
+        that are not all there is in the mixture.
     audio_folder : str or os.PathLike, optional
         Gets mixture, targets and estimates of the first items as WAV.
     num_audio : int
@@ -144,10 +146,13 @@ class Evaluation:
         )
         estimate = metrics.reorder(estimate, order)
         columns = {}
+        same = mixture.unsqueeze(-1).expand_as(target)
+        input_db = metrics.si_snr(estimate=same, target=target, lengths=lengths)
         for name in self.test_metrics:
             after = self._rate(name, estimate, target, lengths)
-            same = mixture.unsqueeze(-1).expand_as(target)
             before = self._rate(name, same, target, lengths)
+            # As `metrics.si_snr_i`: nothing improves a lone voice.
+            before[input_db > metrics.NO_NOISE_DB] = math.nan
             columns[name] = after.nanmean(1)  # [B]; silent targets are NaN
             columns[f"{name}_i"] = (after - before).nanmean(1)
         samples = num_samples(lengths, mixture.shape[1]).tolist()

@@ -270,6 +270,21 @@ def test_improvement_of_the_mixture_is_zero_and_of_known_noise_known():
     assert float(value) == pytest.approx(15.0, abs=1e-5)  # EPS in the ratio
 
 
+def test_a_lone_voice_has_no_improvement_but_over_noise():
+    target = voices(1, 4000, 2, dtype=torch.float64)
+    target[..., 1] = 0
+    estimate = target + noise_orthogonal_to(target + 1e-9, 20.0)
+    for noise_db, expected in ((math.inf, math.nan), (5.0, 15.0)):
+        noise = noise_orthogonal_to(target[..., :1], noise_db)
+        mixture = (target[..., :1] + noise).squeeze(2)
+        value = metrics.si_snr_i(
+            estimate=estimate, target=target, mixture=mixture
+        )[0]
+        # EPS in the ratio
+        assert float(value[0]) == pytest.approx(expected, abs=1e-5, nan_ok=True)
+        assert value[1].isnan()
+
+
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(InputError, match=r"\(2, 400, 2\).*\(2, 300, 2\)"):
         metrics.si_snr(estimate=voices(), target=voices(num_frames=300))

@@ -20,6 +20,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 
+from s4m_sb import metrics
 from s4m_sb.errors import InputError
 from s4m_sb.metrics import pit_si_snr_loss
 from s4m_sb.mixing.dynamic import DynamicMixing
@@ -786,6 +787,74 @@ def test_a_silent_reference_does_not_stop_the_evaluation(tmp_path):
     assert rows[2] == "item1,,,,"
     assert all(rows[3].split(","))
     assert len(list((tmp_path / "save/audio_results").iterdir())) == 15
+
+
+@pytest.mark.parametrize(
+    "loss", [metrics.pit_sa_sdr_loss, metrics.pit_thresholded_snr_loss]
+)
+def test_training_and_validation_with_silent_targets(tmp_path, loss):
+    items = make_items([500, 500, 300, 500])
+    for item, silent in ((1, ["s1"]), (2, ["s2"]), (3, ["s1", "s2"])):
+        for name in silent:
+            items[item][f"{name}_sig"] = torch.zeros_like(
+                items[item][f"{name}_sig"]
+            )
+        items[item]["mix_sig"] = (
+            items[item]["s1_sig"] + items[item]["s2_sig"]
+        )  # one talks alone
+    data = make_dataset(items)
+    brain = make_brain(tmp_path, N_epochs=1, loss=loss)
+    loader = {"batch_size": 2}
+    brain.fit(
+        brain.hparams.epoch_counter,
+        data,
+        data,
+        train_loader_kwargs=loader,
+        valid_loader_kwargs=loader,
+    )
+    separated = [
+        brain.compute_forward(PaddedBatch([item]), VALID) for item in items
+    ]
+    losses = [float(brain._losses(each).detach()) for each in separated]
+    (checkpoint,) = brain.checkpointer.list_checkpoints()
+    # The item that is all silent is in no average; the best checkpoint is
+    # that of the lowest loss over all others. float32
+    expected = sum(losses[:3]) / 3
+    assert checkpoint.meta["si-snr"] == pytest.approx(expected, abs=1e-4)
+    # Only the first item has something to improve.
+    improvement = -pit_si_snr_loss(
+        separated[0].target, separated[0].estimate.detach()
+    ) + pit_si_snr_loss(
+        separated[0].target, separated[0].mixture[..., None].expand(-1, -1, 2)
+    )
+    log = (tmp_path / "train_log.txt").read_text()
+    assert f"valid si-snr_i: {float(improvement):.2e}" in log
+    assert "nan" not in log
+
+
+@pytest.mark.parametrize("takes_lengths", [True, False])
+def test_a_loss_that_takes_the_mixture_gets_it(tmp_path, takes_lengths):
+    seen = []
+
+    def by_item(target, estimate, mixture):
+        seen.append(mixture)
+        return (estimate.square().sum(dim=(1, 2))) / mixture.square().sum(1)
+
+    def by_batch(target, estimate, lengths=None, mixture=None):
+        seen.append(mixture)
+        return estimate.square().sum(dim=(1, 2))
+
+    brain = make_brain(tmp_path, loss=by_batch if takes_lengths else by_item)
+    batch = PaddedBatch(make_items([500, 300]))
+    brain.compute_objectives(
+        brain.compute_forward(batch, TRAIN), batch, TRAIN
+    ).backward()
+    expected = batch.mix_sig.data
+    if takes_lengths:
+        assert torch.equal(seen[0], expected)
+    else:  # without the padding
+        assert torch.equal(seen[0], expected[:1])
+        assert torch.equal(seen[1], expected[1:, :300])
 
 
 def test_tensorboard_writes_events(tmp_path):

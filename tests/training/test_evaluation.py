@@ -98,12 +98,16 @@ def test_silent_references_leave_cells_empty(separated, tmp_path):
     averages = evaluation.close({})
     silent, half, full, _ = rows(tmp_path)
     assert set(list(silent.values())[1:]) == {""}
-    # The mixture is the one source that speaks: nothing beats it. -80 dB is
-    # the floor of every metric here, so 60 dB are out of reach for noise.
-    assert float(half["si-snr"]) < 60 < -float(half["si-snr_i"])
+    # The mixture is the one source that speaks: there is nothing to improve.
+    assert half["sdr"] and half["si-snr"]  # too short for STOI
+    assert not any(half[f"{name}_i"] for name in evaluation.test_metrics)
     assert float(full["si-snr"]) > 0
     assert averages["si-snr"] == pytest.approx(
         (float(half["si-snr"]) + float(full["si-snr"])) / 2,
+        abs=1e-4,  # four decimals
+    )
+    assert averages["si-snr_i"] == pytest.approx(
+        float(full["si-snr_i"]),
         abs=1e-4,  # four decimals
     )
 
