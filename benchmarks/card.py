@@ -40,7 +40,7 @@ from s4m_sb.mixing.datasets.tables import (  # noqa: E402
     read_signal,
     write_table,
 )
-from s4m_sb.system.atomic import replacing  # noqa: E402
+from s4m_sb.system.files import replacing  # noqa: E402
 
 LONG_S = 90.0
 WINDOW_S = 8.0  # in which two voices are told apart for sure

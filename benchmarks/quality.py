@@ -35,8 +35,8 @@ from quality_table import read_row, write_tables  # noqa: E402
 
 import s4m_sb  # noqa: E402
 from s4m_sb.errors import InputError, one_line  # noqa: E402
-from s4m_sb.system.atomic import replacing  # noqa: E402
 from s4m_sb.system.claim import claim_folder  # noqa: E402
+from s4m_sb.system.files import replacing  # noqa: E402
 
 SAMPLE_RATE = 8000  # in Hz; the sizes of the networks belong to it
 WARMUP, COOLDOWN = 0.05, 0.5  # of all updates

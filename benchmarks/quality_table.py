@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 Row = dict[str, Any]
 

@@ -36,7 +36,7 @@ from speed_networks import ROWS  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import s4m_sb  # noqa: E402
-from s4m_sb.system.atomic import replacing  # noqa: E402
+from s4m_sb.system.files import replacing  # noqa: E402
 
 PARTS = ["sizes", "memory", "inference", "training", "import"]
 PRECISIONS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from speed_networks import ROWS
 from speed_table import Row
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from typing import Any
 
 from speed_networks import ROWS
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 REFERENCE, TWIN = "s4m-tiny", "twin"
 MARKS = {

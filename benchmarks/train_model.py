@@ -15,7 +15,7 @@ from cost import TimedBrain
 from networks import count_macs, count_parameters
 from train import dataio_prep
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 from s4m_sb.training.experiment import (
     run_experiment,
     run_script,

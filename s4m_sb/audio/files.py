@@ -6,6 +6,7 @@ Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,12 @@ import soundfile
 import torch
 
 from s4m_sb.audio.resampling import resample, resampling_ratio
-from s4m_sb.audio.sound_file import SoundFile
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 OGG_PAGE_S = 4  # longer than any encoder's page
+UNKNOWN = 2**63 - 1  # what libsndfile says of a length that nobody knows
+BLOCK_FRAMES = 2**17
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,73 @@ class AudioInfo:
         """
         old, new = resampling_ratio(self.sample_rate, sample_rate)
         return -(-self.num_frames * new // old)
+
+
+class SoundFile(soundfile.SoundFile):
+    """An audio file, open for reading.
+
+    Encoders that write into a pipe, such as ``flac``, cannot go back to the
+    header to say how long the file became. libsndfile loses its way in such
+    a file when it seeks, so that it is read from its beginning, block by
+    block.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+
+    Raises
+    ------
+    soundfile.LibsndfileError
+        If it is no audio.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "tone.flac"
+    >>> soundfile.write(path, np.zeros(300), 8000)
+    >>> with SoundFile(path) as file:
+    ...     [len(samples) for samples in file.by_blocks(128)]
+    [128, 128, 44]
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        # As bytes where names may hold some that are no text.
+        windows = os.name == "nt"
+        super().__init__(os.fspath(path) if windows else os.fsencode(path))
+
+    def seekable(self) -> bool:
+        """Tells whether samples can be read from anywhere.
+
+        Returns
+        -------
+        bool
+            Only if the file says how many there are.
+        """
+        return super().seekable() and self.frames < UNKNOWN
+
+    def by_blocks(self, num_frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
+        """Reads what is left.
+
+        Arguments
+        ---------
+        num_frames : int
+            Samples of a block, on each channel.
+
+        Yields
+        ------
+        np.ndarray
+            ``[n, C]``, float32.
+
+        Raises
+        ------
+        soundfile.LibsndfileError
+            If the file is damaged.
+        """
+        while True:
+            samples = self.read(num_frames, dtype="float32", always_2d=True)
+            if len(samples) == 0:
+                return
+            yield samples
 
 
 def audio_info(path: str | os.PathLike) -> AudioInfo:

@@ -4,6 +4,7 @@ What `files.py` does for whole files.
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -11,11 +12,12 @@ import numpy as np
 import soundfile
 import torch
 
-from s4m_sb.audio.files import audio_info
+from s4m_sb.audio.files import BLOCK_FRAMES, SoundFile, audio_info
 from s4m_sb.audio.resampling import resample_blocks
-from s4m_sb.audio.sound_file import BLOCK_FRAMES, SoundFile
-from s4m_sb.audio.wav_header import SAMPLE_BYTES, wav_header
 from s4m_sb.errors import InputError
+
+SAMPLE_BYTES = 4  # of float32
+LARGEST_RIFF = 2**32 - 1
 
 
 def stream_audio(
@@ -23,7 +25,7 @@ def stream_audio(
 ) -> Iterator[torch.Tensor]:
     """Reads a file as one channel, a block at a time.
 
-    Together the blocks are what `audio.read_audio` gives: bit for bit at the
+    Together the blocks are what `files.read_audio` gives: bit for bit at the
     file's own rate, to float32 rounding at another one and for MP3.
 
     Arguments
@@ -82,7 +84,7 @@ class WavWriter:
     """Writes a 32-bit float WAV file of one channel, a block at a time.
 
     Beyond 4 GiB it becomes an RF64 file, which libsndfile reads like any
-    other. To have it whole or not at all, write to what `atomic.replacing`
+    other. To have it whole or not at all, write to what `replacing`
     gives.
 
     Arguments
@@ -197,3 +199,72 @@ def write_channels(
 
 def _to_bytes(samples: torch.Tensor) -> bytes:
     return samples.detach().cpu().float().numpy().astype("<f4").tobytes()
+
+
+def wav_header(
+    num_frames: int, sample_rate: int, num_channels: int = 1
+) -> bytes:
+    """Writes the header; it is of the same length for any number of samples.
+
+    Beyond 4 GiB it is that of an RF64 file, which libsndfile reads like any
+    other.
+
+    Arguments
+    ---------
+    num_frames : int
+        Samples of each channel.
+    sample_rate : int
+        In Hz.
+    num_channels : int
+        Channels, whose samples alternate.
+
+    Returns
+    -------
+    bytes
+        What comes before the samples.
+
+    Example
+    -------
+    >>> len(wav_header(0, 8000)) == len(wav_header(10**10, 8000, 2))
+    True
+    """
+    frame_bytes = SAMPLE_BYTES * num_channels
+    data_bytes = frame_bytes * num_frames
+    chunks = [
+        _chunk(b"JUNK", bytes(28)),  # room for the sizes of RF64
+        # float samples
+        _chunk(
+            b"fmt ",
+            struct.pack(
+                "<HHIIHHH",
+                3,
+                num_channels,
+                sample_rate,
+                frame_bytes * sample_rate,
+                frame_bytes,
+                8 * SAMPLE_BYTES,
+                0,  # bytes that follow
+            ),
+        ),
+        _chunk(b"fact", struct.pack("<I", num_frames & LARGEST_RIFF)),
+    ]
+    num_bytes = sum(map(len, chunks)) + 12 + data_bytes
+    form, data_size = b"RIFF", data_bytes
+    if num_bytes > LARGEST_RIFF:
+        sizes = struct.pack("<QQQI", num_bytes, data_bytes, num_frames, 0)
+        chunks[0] = _chunk(b"ds64", sizes)
+        form, data_size, num_bytes = b"RF64", LARGEST_RIFF, LARGEST_RIFF
+    return b"".join(
+        [
+            form,
+            struct.pack("<I", num_bytes),
+            b"WAVE",
+            *chunks,
+            b"data",
+            struct.pack("<I", data_size),
+        ]
+    )
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content

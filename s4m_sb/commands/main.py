@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from s4m_sb import __version__
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.system.allocator import keep_freed_memory
+from s4m_sb.system.memory import keep_freed_memory
 
 COMMANDS = {
     "mix": "make a data set of mixtures from recordings of single speakers",

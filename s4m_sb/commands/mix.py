@@ -176,7 +176,7 @@ def _make(arguments: argparse.Namespace) -> Path:
         remake_mix_dataset,
     )
     from s4m_sb.mixing.noise import SNR_RANGE_DB
-    from s4m_sb.system.jobs import num_cores
+    from s4m_sb.system.processes import num_cores
 
     num_jobs = num_cores() if arguments.jobs is None else arguments.jobs
     given = {

@@ -66,11 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if sys.stdout is None:
         raise InputError("stdout is closed; the list goes there")
-    from s4m_sb.pretrained.shipped_models import (
+    from s4m_sb.pretrained.card import ModelInfo, describe_model
+    from s4m_sb.pretrained.shipped import (
         DEFAULT_MODEL,
         SHIPPED_MODELS,
-        ModelInfo,
-        describe_model,
         shipped_names,
     )
 

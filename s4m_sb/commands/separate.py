@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s4m_sb.errors import InputError
-from s4m_sb.pretrained.shipped_models import DEFAULT_MODEL, shipped_names
+from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
 
 if TYPE_CHECKING:
     from s4m_sb.inference.file_separator import FileSeparator, Outcome
@@ -206,8 +206,8 @@ def run(arguments: argparse.Namespace) -> None:
     _check(arguments)
 
     from s4m_sb.commands.pipes import spooled_stdin
+    from s4m_sb.system.processes import ended_by_sigterm
     from s4m_sb.system.ranks import this_rank
-    from s4m_sb.system.signals import ended_by_sigterm
 
     rank = this_rank()
     if rank.count > 1 and PIPE in (*arguments.files, arguments.output):

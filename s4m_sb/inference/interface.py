@@ -39,7 +39,7 @@ from s4m_sb.pretrained.loading import (
     not_loaded,
 )
 from s4m_sb.pretrained.model_yaml import NUMBERS
-from s4m_sb.pretrained.shipped_models import (
+from s4m_sb.pretrained.shipped import (
     DEFAULT_MODEL,
     SHIPPED_MODELS,
     shipped_names,
@@ -88,7 +88,7 @@ class S4MSeparation(Pretrained):
         """Loads a model.
 
         It may come from anybody: its YAML may name nothing but networks (see
-        `safe_yaml.py` and `allowed.py` in `pretrained/`), its files lie in its
+        `safe_yaml.py` in `pretrained/`), its files lie in its
         own folder (see `loading.py` there), and its parameters are read
         without running what they hold, by ``torch.load(weights_only=True)``,
         which is as safe as the PyTorch that is installed. A model can still

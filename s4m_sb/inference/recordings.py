@@ -8,8 +8,7 @@ from pathlib import Path
 
 from s4m_sb.audio.files import audio_info
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import remove_left
-from s4m_sb.system.folders import files_below
+from s4m_sb.system.files import files_below, remove_left
 
 LIST_SUFFIX = ".txt"
 STDIN = "stdin"  # the name of a recording that comes through a pipe

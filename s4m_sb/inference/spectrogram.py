@@ -5,7 +5,7 @@ import os
 import torch
 
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 WINDOW_S = 0.032
 HOP_S = 0.008

@@ -11,7 +11,7 @@ import torch
 
 from s4m_sb.audio.stream import WavWriter
 from s4m_sb.inference.levels import RunningLevel
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 
 def write_voices(

@@ -18,8 +18,7 @@ import torch
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.resampling import resample, resampling_ratio, resampling_reach
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import replacing
-from s4m_sb.system.folders import files_below
+from s4m_sb.system.files import files_below, replacing
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 FILE_COLUMNS = ("file", "path", "wav")

@@ -23,9 +23,9 @@ from s4m_sb.mixing.rooms import (
     load_pyroomacoustics,
     room_responses,
 )
-from s4m_sb.system.atomic import remove_left, replacing
 from s4m_sb.system.claim import claim_folder
-from s4m_sb.system.jobs import run_jobs
+from s4m_sb.system.files import remove_left, replacing
+from s4m_sb.system.processes import run_jobs
 
 VERSION = 1  # of what is simulated and how it is kept
 

@@ -5,6 +5,7 @@ are read from and, if they are fetched, written to. `check_pretrainer` keeps
 these in the model's own folder, or in its own place on the Hugging Face Hub.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,55 @@ from typing import Any
 import torch
 from speechbrain.utils.parameter_transfer import Pretrainer
 
-from s4m_sb.errors import InputError, first_line
-from s4m_sb.pretrained.parameters import load_parameters
+from s4m_sb.errors import InputError, first_line, one_line
 from s4m_sb.pretrained.safe_yaml import HOW_TO_TRUST
-from s4m_sb.system.folders import is_inside
+from s4m_sb.system.files import is_inside
+
+
+def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
+    """Loads a checkpoint into a module.
+
+    Every parameter must be there and fit: what SpeechBrain's loader does not
+    find, it leaves at random.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        Gets the parameters.
+    path : str or os.PathLike
+        A state dict that ``torch.save`` has written.
+
+    Returns
+    -------
+    dict
+        The state dict, on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no checkpoint, or does not fit.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "linear.ckpt"
+    >>> torch.save(torch.nn.Linear(3, 2).state_dict(), path)
+    >>> list(load_parameters(torch.nn.Linear(3, 2), path))
+    ['weight', 'bias']
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each have their own
+        raise InputError(
+            f"{path}: is no PyTorch checkpoint ({first_line(error)})"
+        ) from error
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = one_line(error)
+        raise InputError(f"{path}: does not fit: {reason}") from error
+    return state
 
 
 def load_collected(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 SETTINGS = "settings.json"
 

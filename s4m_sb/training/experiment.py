@@ -27,10 +27,10 @@ from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import load_pretrained
 from s4m_sb.mixing.dynamic import DynamicMixing
 from s4m_sb.pretrained.hparams import load_hparams
+from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model_yaml import MODULES
-from s4m_sb.pretrained.parameters import load_parameters
-from s4m_sb.pretrained.shipped_models import shipped_names
-from s4m_sb.system.allocator import keep_freed_memory
+from s4m_sb.pretrained.shipped import shipped_names
+from s4m_sb.system.memory import keep_freed_memory
 from s4m_sb.training.brain import SeparationBrain
 from s4m_sb.training.checkpoints import check_same_run
 from s4m_sb.training.export import best_checkpoint

@@ -20,8 +20,8 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.pretrained.card import model_card
+from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS, model_yaml
-from s4m_sb.pretrained.parameters import load_parameters
 from s4m_sb.pretrained.safe_yaml import check_part, load_checked
 from s4m_sb.training.checkpoints import is_whole
 
@@ -79,7 +79,7 @@ def export_model(
     InputError
         If ``results_dir`` is no finished run, ``out_dir`` is in the way, the
         parameters do not fit the network, or the run is not trusted and names
-        something else as its network than `pretrained/allowed.py` has.
+        something else as its network than `pretrained/safe_yaml.py` has.
     """
     results_dir, out_dir = Path(results_dir), Path(out_dir)
     _check_free(out_dir, force)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 
 class ResultsTable:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

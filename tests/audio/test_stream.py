@@ -1,6 +1,7 @@
 """Audio block by block: the same samples, in bounded memory, whole files."""
 
 import errno
+import io
 import os
 
 import numpy as np
@@ -11,9 +12,9 @@ from speech_like import speak
 
 from s4m_sb.audio import stream as audio_stream
 from s4m_sb.audio.files import audio_info, read_audio
-from s4m_sb.audio.stream import WavWriter, stream_audio
+from s4m_sb.audio.stream import WavWriter, stream_audio, wav_header
 from s4m_sb.errors import InputError
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +134,24 @@ def test_an_interrupted_file_is_none(tmp_path):
             writer.write(torch.zeros(10**5))
             raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 5])
+@pytest.mark.parametrize("num_frames", [0, 1, 1000])
+def test_libsndfile_reads_what_follows_it(num_frames, num_channels):
+    samples = np.arange(num_frames * num_channels, dtype="<f4")
+    file = io.BytesIO(
+        wav_header(num_frames, 22050, num_channels) + samples.tobytes()
+    )
+    info = soundfile.info(file)
+    assert (info.format, info.subtype) == ("WAV", "FLOAT")
+    assert (info.samplerate, info.channels) == (22050, num_channels)
+    file.seek(0)
+    found, _ = soundfile.read(file, dtype="float32", always_2d=True)
+    assert np.array_equal(found, samples.reshape(num_frames, num_channels))
+
+
+def test_beyond_four_gigabytes_it_is_rf64():
+    at_most = (2**32 - 1 - len(wav_header(0, 8000)) + 8) // 8
+    assert wav_header(at_most, 8000, 2).startswith(b"RIFF")
+    assert wav_header(at_most + 1, 8000, 2).startswith(b"RF64")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from s4m_sb.commands.main import COMMANDS, main
-from s4m_sb.pretrained.shipped_models import shipped_names
+from s4m_sb.pretrained.shipped import shipped_names
 
 # What bash does when TAB is pressed at the end of the line.
 PRESS_TAB = """

@@ -28,7 +28,7 @@ from s4m_sb.commands.main import COMMANDS, main
 from s4m_sb.errors import InputError
 from s4m_sb.inference import spectrogram
 from s4m_sb.inference.interface import S4MSeparation, normalize_voices
-from s4m_sb.pretrained.shipped_models import DEFAULT_MODEL, shipped_names
+from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
 
 
 @pytest.fixture(scope="module")

@@ -136,3 +136,14 @@ def train(folder, network=NETWORK, losses=(-3.0, -7.0, -5.0), overrides=""):
             meta={} if loss is None else {"si-snr": loss, "epoch": epoch}
         )
     return states
+
+
+class OwnMaskNet(torch.nn.Module):
+    """A network that is not in the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(2, 1, 1, 1))
+
+    def forward(self, features):
+        return self.gain * features.sigmoid()  # [S, B, F, L]

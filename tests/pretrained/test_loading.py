@@ -4,6 +4,7 @@ What a test proves harmless is loaded by those who trust it at the end, which
 shows that it would have done harm.
 """
 
+import configparser
 import contextlib
 import functools
 import http.server
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 from small_model import NETWORK, SEPFORMER, train, write_model
 from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.checkpoints import Checkpointer
@@ -26,6 +28,7 @@ from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError
 from s4m_sb.inference import interface as inference
 from s4m_sb.inference.interface import S4MSeparation, load_pretrained
+from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.training.export import export_model
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/two_talkers.wav"
@@ -189,20 +192,9 @@ def test_code_in_the_yaml_of_a_run_is_not_run(tmp_path, monkeypatch, named):
     assert sorted(os.listdir(tmp_path)) == ["run", "train.yaml"]
 
 
-class OwnMaskNet(nn.Module):
-    """A network that is not in the list."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(2, 1, 1, 1))
-
-    def forward(self, features):
-        return self.gain * features.sigmoid()  # [S, B, F, L]
-
-
 def test_a_network_of_ones_own_needs_trust(tmp_path, capsys):
     own = NETWORK.split("MaskNet:")[0] + (
-        "MaskNet: !new:test_safe_models.OwnMaskNet\n"
+        "MaskNet: !new:small_model.OwnMaskNet\n"
         "Decoder: !new:s4m_sb.network.filterbank.Decoder\n"
     )
     train(tmp_path / "run", own)
@@ -210,7 +202,7 @@ def test_a_network_of_ones_own_needs_trust(tmp_path, capsys):
     assert main(command) == 2
     assert "OwnMaskNet is refused" in capsys.readouterr().err
     assert main([*command, "--trust"]) == 0
-    refused(tmp_path / "model", "!new:test_safe_models.OwnMaskNet is refused")
+    refused(tmp_path / "model", "!new:small_model.OwnMaskNet is refused")
     model = S4MSeparation.from_hparams(tmp_path / "model", trusted=True)
     assert works(model)
     load_pretrained(tmp_path / "model", dict(model.mods), trusted=True)
@@ -538,3 +530,78 @@ def test_shipped_and_exported_models_need_no_trust(tmp_path):
         train(tmp_path / name / "run", network)
         out_dir = export_model(tmp_path / name / "run", tmp_path / name / "out")
         assert works(S4MSeparation.from_hparams(out_dir))
+
+
+# A checkpoint is loaded as a whole or refused by its name
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "linear.ckpt"
+    torch.save(nn.Linear(3, 2).state_dict(), path)
+    return path
+
+
+def test_every_parameter_is_loaded(path):
+    module = nn.Linear(3, 2)
+    state = load_parameters(module, path)
+    assert state.keys() == module.state_dict().keys()
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, torch.load(path)[key])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="nosuch.ckpt: no such checkpoint"):
+        load_parameters(nn.Linear(3, 2), tmp_path / "nosuch.ckpt")
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", b"no checkpoint"])
+def test_what_is_no_checkpoint_is_named(path, content):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="linear.ckpt: is no PyTorch") as e:
+        load_parameters(nn.Linear(3, 2), path)
+    assert "\n" not in str(e.value)
+
+
+def test_a_checkpoint_that_was_cut_off_is_named(path):
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match="linear.ckpt: is no PyTorch"):
+        load_parameters(nn.Linear(3, 2), path)
+
+
+def test_code_in_a_checkpoint_is_not_run(path):
+    torch.save(nn.Linear(3, 2), path)  # a whole object, not its parameters
+    with pytest.raises(InputError, match="linear.ckpt: is no PyTorch"):
+        load_parameters(nn.Linear(3, 2), path)
+
+
+@pytest.mark.parametrize("name", ["torch", "torchaudio"])
+def test_pytorch_has_no_known_fault_in_reading_parameters(name):
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).resolve().parents[2] / "setup.cfg")
+    lines = config["options"]["install_requires"].split()
+    needed = {r.name: r.specifier for r in map(Requirement, lines)}
+    assert not needed[name].contains("2.9.1")  # CVE-2026-24747
+    assert needed[name].contains("2.10.0")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Linear(4, 2),
+        nn.Linear(3, 2, bias=False),
+        nn.Bilinear(3, 3, 2),
+        nn.PReLU(),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(path, module):
+    with pytest.raises(InputError, match="linear.ckpt: does not fit") as e:
+        load_parameters(module, path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("content", [3, [1, 2], torch.zeros(3)])
+def test_what_is_no_state_dict_does_not_fit(path, content):
+    torch.save(content, path)
+    with pytest.raises(InputError, match="linear.ckpt: does not fit"):
+        load_parameters(nn.Linear(3, 2), path)

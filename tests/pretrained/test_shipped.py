@@ -1,5 +1,7 @@
-"""The model that ships: small, whole, and better than no model at all."""
+"""What ships is found by its folder: small, whole, better than no model."""
 
+import configparser
+import glob
 import sys
 from pathlib import Path
 
@@ -7,16 +9,18 @@ import pytest
 import torch
 
 from s4m_sb.audio.files import read_audio
-from s4m_sb.inference.interface import SHIPPED_MODELS, S4MSeparation
+from s4m_sb.inference.interface import S4MSeparation
 from s4m_sb.metrics import pit_si_snr, reorder, si_snr_i
-from s4m_sb.pretrained.shipped_models import describe_model
+from s4m_sb.pretrained.card import describe_model
+from s4m_sb.pretrained.shipped import SHIPPED_MODELS, shipped_names
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import card  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-NAMES = sorted(p.name for p in SHIPPED_MODELS.iterdir() if p.is_dir())
+PACKAGE = SHIPPED_MODELS.parents[1]
+NAMES = shipped_names()
 
 
 def signal(name):
@@ -87,3 +91,25 @@ def test_the_voices_beside_the_example_are_those_of_the_model_that_ships():
 def test_silence_stays_silence(name):
     model = S4MSeparation.from_hparams(name)
     assert not model.separate_batch(torch.zeros(1, 8000)).any()
+
+
+def test_whatever_folder_lies_there_ships(tmp_path):
+    for name in ("b-8k", "a-16k", ".hidden", "__pycache__"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "README.md").touch()
+    assert shipped_names(tmp_path) == ["a-16k", "b-8k"]
+    assert shipped_names(tmp_path / "missing") == []
+
+
+def test_the_notice_that_an4_asks_for_is_in_the_package():
+    name = "pretrained/shipped/AN4-LICENSE.txt"
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg")
+    patterns = config["options.package_data"]["s4m_sb"].split()
+    assert any(
+        name in glob.glob(pattern, root_dir=PACKAGE, recursive=True)
+        for pattern in patterns
+    )
+    notice = (PACKAGE / name).read_text(encoding="utf-8")
+    assert "Carnegie Mellon University" in notice
+    assert "AN4-LICENSE.txt" not in shipped_names()

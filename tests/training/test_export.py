@@ -12,8 +12,8 @@ from small_model import MODULES, NETWORK, SEPFORMER, train
 
 from s4m_sb.errors import InputError
 from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.pretrained.card import describe_model
 from s4m_sb.pretrained.model_yaml import model_yaml
-from s4m_sb.pretrained.shipped_models import describe_model
 from s4m_sb.training import export
 from s4m_sb.training.export import best_checkpoint, export_model
 

@@ -19,7 +19,7 @@ from speechbrain.utils.distributed import run_on_main
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.datasets.tables import find_root, read_signal, read_table
 from s4m_sb.mixing.room_cache import CachedRooms
-from s4m_sb.system.jobs import num_cores
+from s4m_sb.system.processes import num_cores
 from s4m_sb.training.experiment import (
     draw_training_data,
     run_experiment,

@@ -135,7 +135,7 @@ def _page(arguments: argparse.Namespace, folder: str):
 
     from s4m_sb.commands.demo.page import load_choice, make_page
     from s4m_sb.commands.devices import check_device
-    from s4m_sb.pretrained.shipped_models import DEFAULT_MODEL, shipped_names
+    from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
 
     check_device(arguments.device)
     sources = [DEFAULT_MODEL, *shipped_names()]

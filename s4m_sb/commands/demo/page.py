@@ -16,7 +16,7 @@ from s4m_sb.commands.demo.job import separate_recording
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.chunking import CHUNK_S, OVERLAP_S
 from s4m_sb.inference.interface import S4MSeparation, model_folder
-from s4m_sb.pretrained.shipped_models import describe_model
+from s4m_sb.pretrained.card import describe_model
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_talkers.wav"
 MAX_WAITING = 16  # for their turn; one recording is separated at a time

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from s4m_sb.errors import InputError
-from s4m_sb.system.signals import ended_by_sigterm
+from s4m_sb.system.processes import ended_by_sigterm
 
 GOODBYE_S = 1  # what open pages get when the server ends
 

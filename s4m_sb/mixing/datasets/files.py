@@ -30,8 +30,8 @@ from s4m_sb.mixing.datasets.metadata import (
 from s4m_sb.mixing.drawing import MixtureDrawer
 from s4m_sb.mixing.plans import MixturePlan
 from s4m_sb.mixing.rendering import render
-from s4m_sb.system.atomic import remove_left
-from s4m_sb.system.jobs import run_jobs
+from s4m_sb.system.files import remove_left
+from s4m_sb.system.processes import run_jobs
 
 METADATA = "metadata.csv"
 PROGRESS = ".progress.jsonl"

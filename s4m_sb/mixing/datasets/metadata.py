@@ -18,7 +18,7 @@ from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import Utterance, resampled_length
 from s4m_sb.mixing.plans import MixturePlan, NoisePlan, Piece, SourcePlan
 from s4m_sb.mixing.rooms import Room
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 COLUMNS: tuple[str, ...] = (
     "split",

@@ -19,7 +19,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from s4m_sb.audio.files import AudioInfo, audio_info, read_audio
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.datasets.layout import SPLITS, rate_folder
-from s4m_sb.system.atomic import replacing
+from s4m_sb.system.files import replacing
 
 VERSIONS = ("min", "max")
 # Of WSJ0-2mix and WSJ0-3mix, and of WHAM! and WHAMR!, which are made from it.

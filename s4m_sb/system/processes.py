@@ -1,9 +1,11 @@
 """Many tasks in several processes, which end with the one that began them.
 
 A worker computes in one thread. It leaves an interrupt of the keyboard to the
-process that began it, and ends when that one is gone, killed or not.
+process that began it, and ends when that one is gone, killed or not. A program
+that is told to end cleans up first.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import torch
 from tqdm import tqdm
 
 from s4m_sb.errors import InputError
@@ -121,8 +122,11 @@ _function: Callable[[Any], Any] | None = None
 def _start_process(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # before what takes time
+
+    import torch
+
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -136,3 +140,28 @@ def _end_with_parent() -> None:
 def _run(task: Any) -> Any:
     assert _function is not None
     return _function(task)
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM clean up, as an interrupt of the keyboard does.
+
+    In the main thread; in others nothing changes.
+
+    Raises
+    ------
+    SystemExit
+        With the exit code that shells give for the signal, 143.
+    """
+
+    def end(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from s4m_sb.errors import InputError
-from s4m_sb.system.jobs import num_cores, run_jobs
+from s4m_sb.system.processes import num_cores, run_jobs
 
 
 def double(task):
@@ -84,7 +84,7 @@ def test_the_bar_counts_what_was_done_before(capsys):
 
 LONG = """
 import time
-from s4m_sb.system.jobs import num_cores, run_jobs
+from s4m_sb.system.processes import num_cores, run_jobs
 for _ in run_jobs(time.sleep, [0, 0, 60, 60], num_jobs=2):
     print("begun", flush=True)
 """

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from s4m_sb.system.allocator import keep_freed_memory
+from s4m_sb.system.memory import keep_freed_memory
 
 PROGRAM = """
 import resource
 import torch
-from s4m_sb.system.allocator import keep_freed_memory
+from s4m_sb.system.memory import keep_freed_memory
 def count():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def faults():
