@@ -1,7 +1,7 @@
 """The networks whose speed is compared, S4M's slow twin among them.
 
 Above this file: `speed.py`, `measure.py`. Below it: `networks.py`,
-`tests/naive.py`.
+`tests/helpers/naive.py`.
 """
 
 import sys

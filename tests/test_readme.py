@@ -91,9 +91,10 @@ def test_yamls_are_listed_with_their_sizes(recipe):
 
 def test_python_blocks_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    examples = REPOSITORY / "examples"
-    (tmp_path / "examples").symlink_to(examples)
-    (tmp_path / "mixture.wav").symlink_to(examples / "two_talkers.wav")
+    package = REPOSITORY / "s4m_sb"
+    (tmp_path / "s4m_sb").symlink_to(package)
+    example = package / "examples" / "two_talkers.wav"
+    (tmp_path / "mixture.wav").symlink_to(example)
     for block in blocks("python"):
         scope = {"mixtures": torch.randn(2, 800)}
         exec(compile(block, "README.md", "exec"), scope)

@@ -212,7 +212,7 @@ def test_a_wrong_option_is_one_line(
     ("words", "message"),
     [
         ([], "the following arguments are required: COMMAND; see s4m --help"),
-        (["seperate"], "invalid choice: 'seperate'"),
+        (["divorce"], "invalid choice: 'divorce'"),
         (["separate"], "arguments are required: FILE; see s4m separate --help"),
         (["separate", "a.wav"], "--output DIR is missing"),
         (["separate", "-", "a.wav"], "--output DIR is missing"),

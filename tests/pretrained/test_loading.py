@@ -31,7 +31,9 @@ from s4m_sb.inference.interface import S4MSeparation, load_pretrained
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.training.export import export_model
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/two_talkers.wav"
+EXAMPLE = (
+    Path(__file__).resolve().parents[2] / "s4m_sb/examples/two_talkers.wav"
+)
 
 
 @pytest.fixture(scope="module")

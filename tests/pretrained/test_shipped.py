@@ -18,13 +18,18 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import card  # noqa: E402
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PACKAGE = SHIPPED_MODELS.parents[1]
+EXAMPLES = PACKAGE.parent / "examples"
+MIXTURE = PACKAGE / "examples" / "two_talkers.wav"
 NAMES = shipped_names()
 
 
 def signal(name):
     return read_audio(EXAMPLES / f"{name}.wav", 8000)[0]
+
+
+def mixture():
+    return read_audio(MIXTURE, 8000)[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,24 +67,22 @@ def test_the_head_of_a_card_tells_of_the_network_beside_it(name):
 def test_the_example_is_the_sum_of_its_talkers():
     total = signal("talker_1") + signal("talker_2")
     # 16-bit samples are exact in float32, and so is their sum
-    assert torch.equal(total, signal("two_talkers"))
+    assert torch.equal(total, mixture())
 
 
 def test_the_example_gets_better():
-    mixture = signal("two_talkers").unsqueeze(0)
+    mixed = mixture().unsqueeze(0)
     target = torch.stack([signal("talker_1"), signal("talker_2")], -1)[None]
-    estimate = S4MSeparation.from_hparams().separate_batch(mixture)
+    estimate = S4MSeparation.from_hparams().separate_batch(mixed)
     _, order = pit_si_snr(estimate=estimate, target=target)
     improvement = si_snr_i(
-        estimate=reorder(estimate, order), target=target, mixture=mixture
+        estimate=reorder(estimate, order), target=target, mixture=mixed
     )
     assert improvement.min() > 8.5  # dB; examples/README.md says 9.1
 
 
 def test_the_voices_beside_the_example_are_those_of_the_model_that_ships():
-    voices = S4MSeparation.from_hparams().separate_file(
-        EXAMPLES / "two_talkers.wav"
-    )
+    voices = S4MSeparation.from_hparams().separate_file(MIXTURE)
     for number in (1, 2):
         kept = signal(f"separated/two_talkers_s{number}")
         error = voices[0, :, number - 1] - kept

@@ -1,5 +1,6 @@
 """The demo page: a real server in its own process, a real browser."""
 
+import configparser
 import contextlib
 import http.client
 import json
@@ -32,7 +33,7 @@ from s4m_sb.inference.interface import S4MSeparation
 gradio = pytest.importorskip("gradio", reason="Gradio is not installed")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLE = REPOSITORY / "examples" / "two_talkers.wav"
+EXAMPLE = REPOSITORY / "s4m_sb" / "examples" / "two_talkers.wav"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Without these Chromium asks its maker's hosts for this and that.
 FLAGS = (
@@ -459,8 +460,15 @@ def test_nothing_is_left_when_it_ends(server):
 
 
 def test_the_example_ships_with_the_package():
-    ours = Path(s4m_sb.__file__).parent / "examples" / EXAMPLE.name
-    assert ours.read_bytes() == EXAMPLE.read_bytes()
+    from s4m_sb.commands.demo.page import EXAMPLE as offered
+
+    config = configparser.ConfigParser()
+    config.read(REPOSITORY / "setup.cfg")
+    patterns = config["options.package_data"]["s4m_sb"].split()
+    package = Path(s4m_sb.__file__).parent
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    assert offered == EXAMPLE
+    assert EXAMPLE in shipped
 
 
 def test_other_hosts_are_warned_of(monkeypatch, capsys):
