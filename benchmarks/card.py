@@ -13,9 +13,10 @@ recording) and `card.md`, the tables that it prints.
 import argparse
 import csv
 import hashlib
+import itertools
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -147,18 +148,12 @@ def scores(
     voices = model.separate_batch(mix)
     _, order = metrics.pit_si_snr(estimate=voices, target=target)
     voices = metrics.reorder(voices, order)
-    heard = mix[:, :, None].expand_as(target)
     rate = model.hparams.sample_rate
-    rated: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "SI-SNR": lambda signal: metrics.si_snr(signal, target),
-        "SDR": lambda signal: metrics.sdr(signal, target),
-        "PESQ": lambda signal: metrics.pesq(signal, target, rate),
-        "STOI": lambda signal: metrics.stoi(signal, target, rate),
-    }
     values = {}
-    for metric, score in rated.items():
-        values[metric] = float(score(voices).mean())
-        values[f"{metric}i"] = values[metric] - float(score(heard).mean())
+    for metric in metrics.METRICS.values():
+        value, improvement = metric.rate(voices, target, mix, rate)
+        values[metric.title] = float(value.mean())
+        values[f"{metric.title}i"] = float(improvement.mean())
     return values
 
 
@@ -245,18 +240,15 @@ def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
         for kind in GENDERS.values()
     }
     groups = {name: group for name, group in groups.items() if group}
-    names = ["SI-SNR", "SDR", "PESQ", "STOI"]
-    names = [name + i for i in ("i", "") for name in names]
     sizes = " | ".join(f"{n} ({len(group)})" for n, group in groups.items())
     lines = [f"| metric | {sizes} |", "|---|" + "---|" * len(groups)]
-    for name in names:
-        unit = " dB" if name.startswith("S") and "STOI" not in name else ""
-        digits = 3 if "STOI" in name else 2
+    for i, metric in itertools.product(("i", ""), metrics.METRICS.values()):
+        name, unit = metric.title + i, f" {metric.unit}".rstrip()
         means = [
-            f"{statistics.fmean(float(row[name]) for row in group):.{digits}f}"
+            statistics.fmean(float(row[name]) for row in group)
             for group in groups.values()
         ]
-        cells = " | ".join(mean + unit for mean in means)
+        cells = " | ".join(f"{mean:.{metric.digits}f}{unit}" for mean in means)
         lines.append(f"| {name} | {cells} |")
     gains = [float(row["SI-SNRi"]) for row in rows]
     undisturbed = [float(row["one talker"]) for row in rows]

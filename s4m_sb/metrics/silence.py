@@ -6,13 +6,9 @@ rescaled, so that the best estimate is the target itself. Both have a soft
 threshold, ``max_sdr_db``: an error that far below its reference hardly counts
 any more, and a perfect estimate gives a loss of ``-max_sdr_db``.
 
-Arguments and their order are those of SpeechBrain's losses: ``target`` and
-``estimate`` as ``[B, T, S]``, the estimates in any order; one assignment for
-the whole item, the best one. ``lengths`` are relative, ``[B]``; what lies
-behind them counts for nothing. ``mixture``, ``[B, T]``, is what was
-separated; where it is left out, it is the sum of the targets. A target is
-silent if its energy is at most `EPS`. The loss is ``[B]``, in dB, lower is
-better.
+Arguments as in `s4m_sb.metrics`. Where ``mixture``, what was separated, is
+left out, it is the sum of the targets. A target is silent here if its energy
+is at most `EPS`; a constant one is not.
 
 In a recipe's YAML::
 
@@ -25,14 +21,14 @@ import math
 import torch
 
 from s4m_sb.errors import InputError
-from s4m_sb.metrics.snr import (
+from s4m_sb.metrics.contract import (
     EPS,
-    _check,
-    _check_mixture,
-    _frames,
-    best_permutation,
-    reorder,
+    check_estimate,
+    check_mixture,
+    valid_samples,
+    without_padding,
 )
+from s4m_sb.metrics.permutation import best_permutation, reorder
 
 
 def pit_sa_sdr_loss(
@@ -52,27 +48,6 @@ def pit_sa_sdr_loss(
     An item in which all targets are silent has no E: there the energy of the
     mixture takes its place, so that a silent output gives ``-max_sdr_db`` and
     one as loud as the mixture about 0 dB; if that is silent too, `EPS` does.
-
-    Arguments
-    ---------
-    target, estimate : torch.Tensor
-        ``[B, T, S]``.
-    lengths : torch.Tensor, optional
-        ``[B]``.
-    mixture : torch.Tensor, optional
-        ``[B, T]``, used in items without an active target.
-    max_sdr_db : float
-        The threshold in dB, above 0.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[B]``, in dB.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit or the threshold is out of range.
 
     Example
     -------
@@ -107,28 +82,8 @@ def pit_thresholded_snr_loss(
     active and ``10 log10((|e_s|^2 + tau |x|^2) / |x|^2)`` with the mixture x
     where it is silent. The division by ``|x|^2`` is ours: it changes no
     gradient, and makes the value independent of the level. If the mixture is
-    silent as well, `EPS` takes its place.
-
-    Arguments
-    ---------
-    target, estimate : torch.Tensor
-        ``[B, T, S]``.
-    lengths : torch.Tensor, optional
-        ``[B]``.
-    mixture : torch.Tensor, optional
-        ``[B, T]``.
-    max_sdr_db : float
-        The threshold in dB, above 0.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[B]``, in dB: the mean over all targets.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit or the threshold is out of range.
+    silent as well, `EPS` takes its place. The loss is the mean over all
+    targets.
 
     Example
     -------
@@ -161,18 +116,16 @@ def _valid(
     mixture: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All three in float32 at least, zero in the padding."""
-    _check(estimate, target)
+    check_estimate(estimate, target)
     if mixture is None:
         mixture = target.sum(dim=2)
-    _check_mixture(mixture, target)
-    frames = _frames(target, lengths)
-    signals = []
-    for signal in (target, estimate, mixture.unsqueeze(2)):
-        signal = signal.to(torch.promote_types(signal.dtype, torch.float32))
-        if frames is not None:
-            signal = signal.masked_fill(~frames, 0)
-        signals.append(signal)
-    return signals[0], signals[1], signals[2].squeeze(2)
+    check_mixture(mixture, target)
+    valid = valid_samples(target, lengths)
+    return (
+        without_padding(target, valid),
+        without_padding(estimate, valid),
+        without_padding(mixture.unsqueeze(2), valid).squeeze(2),
+    )
 
 
 def _energy(signal: torch.Tensor) -> torch.Tensor:

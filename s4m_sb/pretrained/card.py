@@ -12,14 +12,6 @@ import yaml
 
 from s4m_sb.system.files import is_inside
 
-# The keys of a test's summary, and how people write them.
-METRICS = {
-    "si-snr_i": "SI-SNRi (dB)",
-    "sdr_i": "SDRi (dB)",
-    "pesq": "PESQ",
-    "stoi": "STOI",
-}
-
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -59,7 +51,11 @@ class ModelInfo:
 
 
 def model_card(
-    name: str, numbers: dict, results: dict[str, float | str], facts: dict
+    name: str,
+    numbers: dict,
+    results: dict[str, float | str],
+    facts: dict,
+    titles: dict[str, str],
 ) -> str:
     """Writes the model card, Markdown with the Hub's front matter.
 
@@ -74,6 +70,9 @@ def model_card(
         What was measured: numbers for a table, text for a list.
     facts : dict
         What else is known: any of "Data", "Command", "License".
+    titles : dict
+        Which of the results are scores for the Hub, and what it calls them;
+        `s4m_sb.metrics.card_titles`.
 
     Returns
     -------
@@ -87,6 +86,7 @@ def model_card(
     ...     {"sample_rate": 8000, "num_spks": 2},
     ...     {"si-snr_i": 9.5},
     ...     {},
+    ...     {"si-snr_i": "SI-SNRi (dB)"},
     ... )
     >>> "| si-snr_i | 9.50 |" in card
     True
@@ -102,7 +102,8 @@ def model_card(
     lines = [
         "---",
         yaml.safe_dump(
-            _head(name, task, license, numbers, results), sort_keys=False
+            _head(name, task, license, numbers, results, titles),
+            sort_keys=False,
         )
         + "---",
         "",
@@ -137,6 +138,7 @@ def _head(
     license: str,
     numbers: dict,
     results: dict[str, float | str],
+    titles: dict[str, str],
 ) -> dict[str, Any]:
     """The Hub's keys, and the numbers of the model."""
     head: dict[str, Any] = {
@@ -148,9 +150,9 @@ def _head(
         **numbers,
     }
     scores = [
-        {"type": key, "name": METRICS[key], "value": round(float(value), 4)}
+        {"type": key, "name": titles[key], "value": round(float(value), 4)}
         for key, value in results.items()
-        if key in METRICS and not isinstance(value, str)
+        if key in titles and not isinstance(value, str)
     ]
     if scores:
         dataset_name = str(results.get("dataset", "test set of the recipe"))

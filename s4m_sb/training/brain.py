@@ -37,7 +37,7 @@ from s4m_sb.training.augment import (
 )
 from s4m_sb.training.averaging import TRAINING_WEIGHTS, WeightAverage
 from s4m_sb.training.checkpoints import set_aside_interrupted
-from s4m_sb.training.evaluation import Evaluation, check_metrics
+from s4m_sb.training.evaluation import Evaluation
 from s4m_sb.training.schedule import (
     after_epoch,
     after_update,
@@ -118,7 +118,9 @@ class SeparationBrain(sb.Brain):
         self._test_metrics = list(
             getattr(self.hparams, "test_metrics", DEFAULT_METRICS)
         )
-        check_metrics(self._test_metrics)  # now, not when training has ended
+        metrics.check_metrics(
+            self._test_metrics
+        )  # now, not when training has ended
         if getattr(self.hparams, "seed", 0) < 0:
             raise InputError(
                 f"seed must be at least 0, got {self.hparams.seed}"

@@ -1,6 +1,5 @@
 """Evaluation on a test set: metrics of each item, their table, saved audio."""
 
-import importlib.util
 import math
 import os
 from pathlib import Path
@@ -18,9 +17,6 @@ from s4m_sb.training.score_figure import plot_improvement
 
 logger = get_logger(__name__)
 
-PERCEPTUAL = {"pesq": metrics.pesq, "stoi": metrics.stoi}
-NEEDS = {"si-snr": [], "sdr": ["torchmetrics"]}
-NEEDS |= {"pesq": ["torchmetrics", "pesq"], "stoi": ["torchmetrics", "pystoi"]}
 PEAK = 0.9  # of the loudest signal in each group of saved files
 
 # What a batch may say of its items, and how the summary groups them.
@@ -34,33 +30,6 @@ INPUT_SI_SNR = "input_si_snr_db"
 INPUT_SI_SNR_BINS = {"width": 3.0, "edge": -1.5}
 
 
-def check_metrics(names: list[str]) -> None:
-    """Makes sure that metrics are known and their packages are there.
-
-    Arguments
-    ---------
-    names : list of str
-        Out of sdr, si-snr, pesq and stoi.
-
-    Raises
-    ------
-    InputError
-        If one is unknown, or needs a package that is not installed.
-    """
-    for name in names:
-        if name not in NEEDS:
-            raise InputError(
-                f"test_metrics: {name!r} is unknown; choose from "
-                f"{', '.join(NEEDS)}"
-            )
-        for package in NEEDS[name]:
-            if importlib.util.find_spec(package) is None:
-                raise InputError(
-                    f"test_metrics: {name} needs the package {package}; "
-                    "install s4m_sb[eval] or leave it out"
-                )
-
-
 class Evaluation:
     """Collects what a test set gives, batch by batch.
 
@@ -72,7 +41,7 @@ class Evaluation:
     sample_rate : int
         In Hz.
     test_metrics : list of str
-        Out of sdr, si-snr, pesq and stoi; each has a column, and another of
+        Out of `s4m_sb.metrics.METRICS`; each has a column, and another of
         its improvement over the mixture, ``<name>_i``. Both are means over
         the targets that are not silent, the improvement over those of them
         that are not all there is in the mixture.
@@ -95,7 +64,7 @@ class Evaluation:
         audio_folder: str | os.PathLike | None = None,
         num_audio: int = -1,
     ):
-        check_metrics(test_metrics)
+        metrics.check_metrics(test_metrics)
         self.output_folder = Path(output_folder)
         self.sample_rate = sample_rate
         self.test_metrics = test_metrics
@@ -146,15 +115,12 @@ class Evaluation:
         )
         estimate = metrics.reorder(estimate, order)
         columns = {}
-        same = mixture.unsqueeze(-1).expand_as(target)
-        input_db = metrics.si_snr(estimate=same, target=target, lengths=lengths)
         for name in self.test_metrics:
-            after = self._rate(name, estimate, target, lengths)
-            before = self._rate(name, same, target, lengths)
-            # As `metrics.si_snr_i`: nothing improves a lone voice.
-            before[input_db > metrics.NO_NOISE_DB] = math.nan
-            columns[name] = after.nanmean(1)  # [B]; silent targets are NaN
-            columns[f"{name}_i"] = (after - before).nanmean(1)
+            value, improvement = metrics.METRICS[name].rate(
+                estimate, target, mixture, self.sample_rate, lengths
+            )
+            columns[name] = value.nanmean(1)  # [B]; silent targets are NaN
+            columns[f"{name}_i"] = improvement.nanmean(1)
         samples = num_samples(lengths, mixture.shape[1]).tolist()
         for i, (name, length) in enumerate(zip(ids, samples, strict=True)):
             if self.num_audio < 0 or self._table.num_items < self.num_audio:
@@ -169,23 +135,6 @@ class Evaluation:
                 {key: float(value[i]) for key, value in columns.items()},
                 {key: values[i] for key, values in known.items()},
             )
-
-    def _rate(
-        self,
-        name: str,
-        estimate: torch.Tensor,
-        target: torch.Tensor,
-        lengths: torch.Tensor,
-    ) -> torch.Tensor:
-        if name in PERCEPTUAL:
-            return PERCEPTUAL[name](
-                estimate=estimate,
-                target=target,
-                sample_rate=self.sample_rate,
-                lengths=lengths,
-            )
-        rate = metrics.sdr if name == "sdr" else metrics.si_snr
-        return rate(estimate=estimate, target=target, lengths=lengths)
 
     def _save_audio(
         self,

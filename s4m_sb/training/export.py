@@ -19,6 +19,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
 from s4m_sb.errors import InputError, one_line
+from s4m_sb.metrics import card_titles
 from s4m_sb.pretrained.card import model_card
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS, model_yaml
@@ -100,6 +101,7 @@ def export_model(
             },
             _results(results_dir, checkpoint),
             {key: value for key, value in facts.items() if value},
+            card_titles(),
         )
     elif Path(card).is_file():
         markdown = _read(Path(card))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from known_signals import voices
 
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
@@ -16,13 +17,6 @@ LOSSES = [metrics.pit_sa_sdr_loss, metrics.pit_thresholded_snr_loss]
 @pytest.fixture(params=LOSSES, ids=["sa_sdr", "thresholded"])
 def loss(request):
     return request.param
-
-
-def voices(num_items=2, num_frames=400, num_sources=2, seed=0, **kind):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(
-        num_items, num_frames, num_sources, generator=generator, **kind
-    )
 
 
 def dB(ratio):

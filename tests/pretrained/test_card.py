@@ -9,7 +9,7 @@ from s4m_sb.pretrained.card import describe_model, model_card
 
 
 def test_a_model_for_one_voice_enhances():
-    card = model_card("m", {"sample_rate": 8000, "num_spks": 1}, {}, {})
+    card = model_card("m", {"sample_rate": 8000, "num_spks": 1}, {}, {}, {})
     assert "Frees one voice from noise at 8000 Hz." in card
     assert "speech-enhancement" in card
     assert "separation," not in card
@@ -21,12 +21,14 @@ def test_the_hub_reads_its_head():
         {"sample_rate": 8000, "num_spks": 2, "num_parameters": 99},
         {"si-snr_i": 9.51234567, "pesq": 2.5, "epoch": 3, "dataset": "mine"},
         {"License": "mit"},
+        {"si-snr_i": "SI-SNRi (dB)", "sdr_i": "SDRi (dB)", "pesq": "PESQ"},
     )
     data = ModelCard(text).data
     assert data.license == "mit"
     assert data.model_name == "my-model"
     scores = {score.metric_type: score for score in data.eval_results}
     assert set(scores) == {"si-snr_i", "pesq"}
+    assert scores["si-snr_i"].metric_name == "SI-SNRi (dB)"
     assert math.isclose(scores["si-snr_i"].metric_value, 9.5123)
     assert scores["pesq"].dataset_name == "mine"
     assert data.to_dict()["num_parameters"] == 99
@@ -49,7 +51,9 @@ def test_what_a_written_card_says_is_read(tmp_path):
     numbers = {"sample_rate": 8000, "num_spks": 3, "num_parameters": 1234}
     results = {"si-snr_i": 9.514, "sdr_i": 9.9, "dataset": "wham"}
     facts = {"License": "apache-2.0"}
-    text = model_card("mine", numbers, results, facts)
+    text = model_card(
+        "mine", numbers, results, facts, {"si-snr_i": "SI-SNRi (dB)"}
+    )
     model = describe_model(write_card(tmp_path / "mine", text))
     assert model.summary == "Separates 3 voices at 8000 Hz."
     assert (model.sample_rate, model.num_spks) == (8000, 3)

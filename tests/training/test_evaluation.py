@@ -1,7 +1,6 @@
 """What is written about a test set: numbers, summary, audio."""
 
 import csv
-import importlib.util
 import json
 import logging
 import sys
@@ -13,7 +12,7 @@ from speech_like import speak
 
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
-from s4m_sb.training.evaluation import PEAK, Evaluation, check_metrics
+from s4m_sb.training.evaluation import PEAK, Evaluation
 from s4m_sb.training.score_figure import plot_improvement
 
 RATE = 8000
@@ -189,24 +188,6 @@ def test_unknown_metrics_are_refused(tmp_path):
     with pytest.raises(InputError, match="'snr' is unknown; choose"):
         Evaluation(tmp_path, RATE, ["si-snr", "snr"])
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "metric, package",
-    [("sdr", "torchmetrics"), ("pesq", "pesq"), ("stoi", "pystoi")],
-)
-def test_metrics_that_are_not_installed_are_refused(
-    monkeypatch, metric, package
-):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == package else find_spec(name),
-    )
-    check_metrics(["si-snr"])
-    with pytest.raises(InputError, match=f"{metric} needs the .* {package}"):
-        check_metrics(["si-snr", metric])
 
 
 # ------------------------------------------------------------- conditions
