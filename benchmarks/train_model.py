@@ -5,7 +5,8 @@
 `quality.py` starts it, so that time and memory are those of one model. It is
 a recipe's `train.py` that also writes what the training cost.
 
-Above this file: `quality.py`. Below it: `training.yaml`, `cost.py`.
+Above this file: `quality.py`. Below it: `cost.py`,
+`networks.py`, `train.py` of a recipe.
 """
 
 import json

@@ -13,7 +13,7 @@ memory, the last in which all voices were heard, and matched by its voices
 there: the network decides which voice goes on after the silence, as it does
 within a piece. If it cannot tell them apart either, the order stays as it is.
 
-Above this file: `interface.py`. Below it: `metrics/snr.py`.
+Above this file: `interface.py`. Below it: `metrics/`.
 """
 
 import itertools

@@ -5,7 +5,7 @@ It keeps to `compute_forward(batch, stage)` and `compute_objectives`, so that
 SpeechBrain's own loop does gradient accumulation, mixed precision,
 checkpoints and distributed training.
 
-Above this file: `recipes/*/separation/train.py`. Below it:
+Above this file: `experiment.py`. Below it:
 `network/separate.py`, `evaluation.py`, `augment.py`, `schedule.py`,
 `checkpoints.py`, `averaging.py`.
 """
