@@ -41,6 +41,16 @@ def test_the_function_runs_outside_of_what_is_compiled():
     assert torch.equal(y, (2 * (x.cos() + 1).sin()).tan())
 
 
+def test_values_and_gradients_are_those_of_the_function():
+    x = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    found = []
+    for sine in (torch.sin, uncompiled(torch.sin)):
+        y = sine(x)
+        found.append([y, *torch.autograd.grad(y.sum(), x)])
+    for plain, ours in zip(*found, strict=True):
+        assert torch.equal(plain, ours)
+
+
 def test_a_compiled_layer_has_no_fourier_transform_in_it():
     layer, x = S4Layer(d_model=8, d_state=4), torch.randn(2, 50, 8)
     seen, y = compiled_operations(layer, x)
