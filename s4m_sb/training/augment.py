@@ -5,10 +5,79 @@ SpeechBrain's augmentations, so that one seed governs all of them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from s4m_sb.errors import InputError
+from s4m_sb.network.lengths import num_samples
+
+
+@torch.no_grad()
+def augment(
+    hparams: Any,
+    mixture: torch.Tensor,
+    sources: torch.Tensor,
+    lengths: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Changes speed, shifts, drops and cuts, as the YAML says.
+
+    Before anything is dropped the mixture is the sum of the images and
+    the noise, which is cut or repeated to their length.
+
+    Arguments
+    ---------
+    hparams : Namespace
+        The keys of ``keys.py``.
+    mixture : torch.Tensor
+        ``[B, T]``.
+    sources : torch.Tensor
+        ``[V, B, T, S]``: the first view are the targets, the last one
+        the images.
+    lengths : torch.Tensor
+        Relative, ``[B]``.
+
+    Returns
+    -------
+    torch.Tensor
+        Mixture, ``[B, T']``.
+    torch.Tensor
+        Sources, ``[V, B, T', S]``.
+    torch.Tensor
+        Relative lengths, ``[B]``.
+    """
+    noise = mixture - sources[-1].sum(-1)  # [B, T]
+    samples = num_samples(lengths, noise.shape[1])
+    changed = False
+    if hparams.use_speedperturb:
+        sources = change_speed(sources, hparams.speed_perturb)
+        changed = True
+    if hparams.use_rand_shift:
+        sources = random_shift(
+            sources,
+            num_samples(lengths, sources.shape[2]),
+            hparams.min_shift,
+            hparams.max_shift,
+        )
+        changed = True
+    if changed:
+        noise = fit_noise(noise, samples, sources.shape[2])
+        mixture = sources[-1].sum(-1) + noise
+    if hparams.use_wavedrop:
+        mixture = hparams.drop_chunk(mixture, lengths)
+        mixture = hparams.drop_freq(mixture)
+    if hparams.limit_training_signal_len:
+        V, _, T, S = sources.shape
+        signals = torch.cat([mixture.unsqueeze(-1), *sources], dim=-1)
+        signals, samples = random_segment(
+            signals,
+            num_samples(lengths, T),
+            hparams.training_signal_len,
+        )  # [B, T', 1 + V * S]
+        lengths = samples / signals.shape[1]
+        mixture = signals[..., 0]
+        sources = signals[..., 1:].unflatten(-1, (V, S)).movedim(-2, 0)
+    return mixture, sources, lengths
 
 
 def change_speed(

@@ -6,51 +6,37 @@ SpeechBrain's own loop does gradient accumulation, mixed precision,
 checkpoints and distributed training.
 
 Above this file: `experiment.py`. Below it:
-`network/separate.py`, `evaluation.py`, `augment.py`, `schedule.py`,
-`checkpoints.py`, `averaging.py`.
+`network/separate.py`, `keys.py`, `augment.py`, `optimizer.py`, `schedule.py`,
+`averaging.py`, `checkpoints.py`, `evaluation.py`, `summary.py`.
 """
 
 import inspect
 import os
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.core import rm_vector_weight_decay
 from speechbrain.utils.distributed import get_rank, if_main_process, run_on_main
-from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import FileTrainLogger
 
-import s4m_sb
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
-from s4m_sb.network.kernel import SSMKernel
 from s4m_sb.network.lengths import num_samples
 from s4m_sb.network.separate import separate
-from s4m_sb.training.augment import (
-    change_speed,
-    fit_noise,
-    random_segment,
-    random_shift,
-)
+from s4m_sb.training.augment import augment
 from s4m_sb.training.averaging import TRAINING_WEIGHTS, WeightAverage
 from s4m_sb.training.checkpoints import set_aside_interrupted
 from s4m_sb.training.evaluation import Evaluation
+from s4m_sb.training.keys import with_defaults
+from s4m_sb.training.optimizer import make_optimizer
 from s4m_sb.training.schedule import (
     after_epoch,
     after_update,
     at_epoch,
-    check_epochs,
-    check_scheduler,
     limit_rates,
 )
-
-logger = get_logger(__name__)
-
-DEFAULT_METRICS = ("sdr", "si-snr")
-SSM_LR_LIMIT = 1e-3  # A, B and the step diverge at larger rates
+from s4m_sb.training.summary import about_test, task
 
 
 class Separated(NamedTuple):
@@ -71,20 +57,7 @@ class SeparationBrain(sb.Brain):
     room, it holds them too, ``s1_image_sig`` ...; what they leave of the
     mixture is the noise. ``rt60_s``, if it is there, goes into the results.
 
-    Of the YAML it reads the keys of SpeechBrain's WSJ0Mix recipes; these may be
-    left out:
-
-    - ``threshold_byloss``, ``threshold``: mixtures that are separated better
-      than this loss (in dB) weigh nothing in training.
-    - ``loss_upper_lim``: nor do those with a loss above this. Both may change
-      over the epochs: ``[[1, -30], [50, -15]]``.
-    - ``use_speedperturb``, ``use_rand_shift``, ``use_wavedrop``,
-      ``limit_training_signal_len`` and what belongs to them.
-    - ``clip_grad_norm``: norm of all gradients; below 0, no clipping.
-    - ``ema_decay``: validate, test and keep as the model an exponential moving
-      average of the weights, see ``averaging.py``; null for none.
-    - ``test_metrics``: columns of the results, by default si-snr and sdr.
-    - ``use_tensorboard``: also log to ``<output_folder>/tensorboard``.
+    The keys of the YAML that it reads are in ``keys.py``.
 
     ``loss`` is called as SpeechBrain calls it, ``loss(targets, estimates)``,
     and gives one number a mixture. If it takes ``lengths`` or ``mixture``, it
@@ -112,33 +85,19 @@ class SeparationBrain(sb.Brain):
                 f"modules: {', '.join(sorted(missing))} missing; a separation "
                 "network has encoder, masknet and decoder"
             )
-        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
-        if hasattr(self.hparams, "clip_grad_norm"):
-            self.max_grad_norm = self.hparams.clip_grad_norm
-        self._test_metrics = list(
-            getattr(self.hparams, "test_metrics", DEFAULT_METRICS)
+        super().__init__(
+            modules, opt_class, with_defaults(hparams), run_opts, checkpointer
         )
-        metrics.check_metrics(
-            self._test_metrics
-        )  # now, not when training has ended
-        if getattr(self.hparams, "seed", 0) < 0:
-            raise InputError(
-                f"seed must be at least 0, got {self.hparams.seed}"
-            )
-        if self._scheduler is not None:
-            check_scheduler(self._scheduler)
-        for key in ("threshold", "loss_upper_lim"):
-            if hasattr(self.hparams, key):
-                check_epochs(key, getattr(self.hparams, key))
+        if self.hparams.clip_grad_norm is not None:
+            self.max_grad_norm = self.hparams.clip_grad_norm
         self._epoch = 1
         self._loggers = [self.hparams.train_logger]
-        if getattr(self.hparams, "use_tensorboard", False):
+        if self.hparams.use_tensorboard:
             self._loggers.append(self._tensorboard())
         self._train_set: Any = None
         self._average: WeightAverage | None = None
-        ema_decay = getattr(self.hparams, "ema_decay", None)
-        if ema_decay is not None:
-            self._average = WeightAverage(self.modules, ema_decay)
+        if self.hparams.ema_decay is not None:
+            self._average = WeightAverage(self.modules, self.hparams.ema_decay)
             if self.checkpointer is not None:
                 self._average.save_in(self.checkpointer)
 
@@ -180,7 +139,9 @@ class SeparationBrain(sb.Brain):
         # Targets and images, or the targets that are both.
         sources = torch.stack([torch.stack(v, dim=-1) for v in views])
         if stage == sb.Stage.TRAIN:
-            mixture, sources, lengths = self.augment(mixture, sources, lengths)
+            mixture, sources, lengths = augment(
+                self.hparams, mixture, sources, lengths
+            )
         target, image = sources[0], sources[-1]  # [B, T, S]
         modules = self.modules
         if self._average is not None and stage != sb.Stage.TRAIN:
@@ -193,71 +154,6 @@ class SeparationBrain(sb.Brain):
             modules.decoder,
         )
         return Separated(estimate, target, image, mixture, lengths)
-
-    @torch.no_grad()
-    def augment(
-        self,
-        mixture: torch.Tensor,
-        sources: torch.Tensor,
-        lengths: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Changes speed, shifts, drops and cuts, as the YAML says.
-
-        Before anything is dropped the mixture is the sum of the images and
-        the noise, which is cut or repeated to their length.
-
-        Arguments
-        ---------
-        mixture : torch.Tensor
-            ``[B, T]``.
-        sources : torch.Tensor
-            ``[V, B, T, S]``: the first view are the targets, the last one
-            the images.
-        lengths : torch.Tensor
-            Relative, ``[B]``.
-
-        Returns
-        -------
-        torch.Tensor
-            Mixture, ``[B, T']``.
-        torch.Tensor
-            Sources, ``[V, B, T', S]``.
-        torch.Tensor
-            Relative lengths, ``[B]``.
-        """
-        hparams = self.hparams
-        noise = mixture - sources[-1].sum(-1)  # [B, T]
-        samples = num_samples(lengths, noise.shape[1])
-        changed = False
-        if getattr(hparams, "use_speedperturb", False):
-            sources = change_speed(sources, hparams.speed_perturb)
-            changed = True
-        if getattr(hparams, "use_rand_shift", False):
-            sources = random_shift(
-                sources,
-                num_samples(lengths, sources.shape[2]),
-                hparams.min_shift,
-                hparams.max_shift,
-            )
-            changed = True
-        if changed:
-            noise = fit_noise(noise, samples, sources.shape[2])
-            mixture = sources[-1].sum(-1) + noise
-        if getattr(hparams, "use_wavedrop", False):
-            mixture = hparams.drop_chunk(mixture, lengths)
-            mixture = hparams.drop_freq(mixture)
-        if getattr(hparams, "limit_training_signal_len", False):
-            V, _, T, S = sources.shape
-            signals = torch.cat([mixture.unsqueeze(-1), *sources], dim=-1)
-            signals, samples = random_segment(
-                signals,
-                num_samples(lengths, T),
-                hparams.training_signal_len,
-            )  # [B, T', 1 + V * S]
-            lengths = samples / signals.shape[1]
-            mixture = signals[..., 0]
-            sources = signals[..., 1:].unflatten(-1, (V, S)).movedim(-2, 0)
-        return mixture, sources, lengths
 
     # --------------------------------------------------------------- loss
 
@@ -289,9 +185,9 @@ class SeparationBrain(sb.Brain):
         if stage != sb.Stage.TRAIN:
             return losses.mean()
         # NaN stays in: SpeechBrain counts and reports it.
-        limit = getattr(self.hparams, "loss_upper_lim", float("inf"))
-        left_out = losses >= at_epoch(limit, self._epoch)
-        if getattr(self.hparams, "threshold_byloss", False):
+        limit = at_epoch(self.hparams.loss_upper_lim, self._epoch)
+        left_out = losses >= limit
+        if self.hparams.threshold_byloss:
             left_out |= losses <= at_epoch(self.hparams.threshold, self._epoch)
         kept = (~left_out).sum().clamp(min=1)
         return losses.masked_fill(left_out, 0.0).sum() / kept
@@ -326,47 +222,12 @@ class SeparationBrain(sb.Brain):
     # ---------------------------------------------------------- optimizer
 
     def init_optimizers(self) -> None:
-        """Makes the optimizer, with a group of its own for A, B and steps.
-
-        Those parameters of the state-space layers get no weight decay and a
-        learning rate of at most 1e-3.
-
-        Raises
-        ------
-        InputError
-            If the optimizer refuses a value.
-        """
+        """Makes the optimizer, and has checkpoints hold it."""
         if self.opt_class is None:
             return
-        groups: list[dict[str, Any]] = (
-            rm_vector_weight_decay(self.modules)
-            if self.remove_vector_weight_decay
-            else [{"params": list(self.modules.parameters())}]
+        self.optimizer = make_optimizer(
+            self.opt_class, self.modules, self.remove_vector_weight_decay
         )
-        dynamics = [
-            parameter
-            for module in self.modules.modules()
-            if isinstance(module, SSMKernel)
-            for parameter in module.dynamics()
-        ]
-        if dynamics:
-            slow = {id(parameter) for parameter in dynamics}
-            for group in groups:
-                group["params"] = [
-                    p for p in group["params"] if id(p) not in slow
-                ]
-            groups.append(
-                {
-                    "params": dynamics,
-                    "weight_decay": 0.0,
-                    "lr_limit": SSM_LR_LIMIT,
-                }
-            )
-        try:
-            self.optimizer = self.opt_class(groups)
-        except ValueError as error:
-            raise InputError(f"optimizer: {error}") from error
-        limit_rates(self.optimizer)
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
@@ -389,13 +250,11 @@ class SeparationBrain(sb.Brain):
         if self._average is not None:
             self._average.update()
         self.optimizer_step += 1
-        if self._scheduler is not None:
-            after_update(self._scheduler, self.optimizer, self.optimizer_step)
+        if self.hparams.lr_scheduler is not None:
+            after_update(
+                self.hparams.lr_scheduler, self.optimizer, self.optimizer_step
+            )
             limit_rates(self.optimizer)
-
-    @property
-    def _scheduler(self) -> Any:
-        return getattr(self.hparams, "lr_scheduler", None)
 
     # -------------------------------------------------------------- stages
 
@@ -495,23 +354,22 @@ class SeparationBrain(sb.Brain):
             self._epoch = 1 if epoch is None else epoch
             if hasattr(self._train_set, "set_epoch"):
                 self._train_set.set_epoch(epoch)
-            if hasattr(self.hparams, "seed"):
+            if self.hparams.seed is not None:
                 # Augmentation differs between ranks; that of an epoch is the
                 # same whether or not training stopped before it.
                 seeds = [self.hparams.seed, epoch or 0, get_rank() or 0]
                 sequence = np.random.SeedSequence(seeds)
                 torch.manual_seed(int(sequence.generate_state(1)[0]))
         if stage == sb.Stage.TEST and if_main_process():
-            hparams = self.hparams
-            save_audio = getattr(self.hparams, "save_audio", False)
+            hparams, audio = self.hparams, None
+            if hparams.save_audio:
+                audio = os.path.join(hparams.save_folder, "audio_results")
             self._evaluation = Evaluation(
                 hparams.output_folder,
                 hparams.sample_rate,
-                self._test_metrics,
-                os.path.join(hparams.save_folder, "audio_results")
-                if save_audio
-                else None,
-                getattr(self.hparams, "n_audio_to_save", -1),
+                list(hparams.test_metrics),
+                audio,
+                hparams.n_audio_to_save,
             )
 
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> torch.Tensor:
@@ -552,7 +410,7 @@ class SeparationBrain(sb.Brain):
             self._improvements.append(improvement.nanmean(1).cpu())
         elif if_main_process():
             conditions = {}
-            if getattr(self.hparams, "mixture", "mix_clean") != "mix_clean":
+            if self.hparams.mixture not in (None, "mix_clean"):
                 conditions["input_snr_db"] = metrics.input_snr(
                     image=image, mixture=mixture, lengths=lengths
                 )
@@ -590,59 +448,40 @@ class SeparationBrain(sb.Brain):
                 train_stats=self._train_stats,
                 valid_stats=stats,
             )
-            if self._scheduler is not None:
+            if self.hparams.lr_scheduler is not None:
                 after_epoch(
-                    self._scheduler, self.optimizer, epoch, stats["loss"]
+                    self.hparams.lr_scheduler,
+                    self.optimizer,
+                    epoch,
+                    stats["loss"],
                 )
                 limit_rates(self.optimizer)
             if self.checkpointer is not None:
                 self.checkpointer.save_and_keep_only(
                     # SpeechBrain's recipes call the loss so.
-                    meta={"si-snr": stats["loss"], "epoch": epoch},
+                    meta={
+                        "si-snr": stats["loss"],
+                        "epoch": epoch,
+                        "objective": _name(self.hparams.loss),
+                    },
                     min_keys=["si-snr"],
                 )
         elif stage == sb.Stage.TEST:
             self._finish_test(stats)
 
     def _finish_test(self, stats: dict[str, float]) -> None:
-        counter = getattr(self.hparams, "epoch_counter", None)
+        counter = self.hparams.epoch_counter
         loaded = counter.current if counter is not None else 0
         if if_main_process():
-            stats |= self._evaluation.close(self._about(loaded))
+            about = about_test(
+                self.hparams,
+                self.modules,
+                epoch=loaded,
+                device=str(self.device),
+                precision=self.eval_precision,
+            )
+            stats |= self._evaluation.close(about)
         self._log({"Epoch loaded": loaded}, test_stats=stats)
-
-    def _about(self, loaded: int) -> dict[str, Any]:
-        """What the summary of a test says of its making."""
-        return {
-            "num_spks": self.hparams.num_spks,
-            "epoch": loaded,
-            **{
-                key: getattr(self.hparams, key, None)
-                for key in ("seed", "data_folder", "dynamic_mixing")
-            },
-            **self._task(),
-            **self._averaging(),
-            "command": " ".join(sys.argv),
-            "device": str(self.device),
-            "precision": self.eval_precision,
-            "num_parameters": sum(p.numel() for p in self.modules.parameters()),
-            "s4m_sb": s4m_sb.__version__,
-            "torch": torch.__version__,
-            "speechbrain": sb.__version__,
-        }
-
-    def _task(self) -> dict[str, Any]:
-        """What stands beside every number: the same data give many tasks."""
-        return {
-            key: getattr(self.hparams, key)
-            for key in ("dataset", "mixture", "target", "version")
-            if hasattr(self.hparams, key)
-        }
-
-    def _averaging(self) -> dict[str, float]:
-        if self._average is None:
-            return {}
-        return {"ema_decay": self._average.decay}
 
     def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
         # On every rank: log_stats itself writes on the first one alone, and
@@ -650,5 +489,10 @@ class SeparationBrain(sb.Brain):
         for train_logger in self._loggers:
             meta = stats_meta
             if isinstance(train_logger, FileTrainLogger):  # others plot numbers
-                meta = {**stats_meta, **self._task()}
+                meta = {**stats_meta, **task(self.hparams)}
             train_logger.log_stats(stats_meta=meta, **stats)
+
+
+def _name(loss: Any) -> str:
+    function = getattr(loss, "func", loss)  # YAMLs make partial functions
+    return getattr(function, "__name__", type(function).__name__)

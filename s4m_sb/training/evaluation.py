@@ -1,7 +1,12 @@
-"""Evaluation on a test set: metrics of each item, their table, saved audio."""
+"""Evaluation on a test set: metrics of each item, their table, saved audio.
+
+Above this file: `brain.py`. Below it: `results.py`, `summary.py`,
+`score_figure.py`, and `s4m_sb.metrics`.
+"""
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,9 @@ from s4m_sb import metrics
 from s4m_sb.audio.files import write_audio
 from s4m_sb.errors import InputError
 from s4m_sb.network.lengths import num_samples
-from s4m_sb.training.results import ResultsTable, binned_means, write_summary
+from s4m_sb.training.results import ResultsTable
 from s4m_sb.training.score_figure import plot_improvement
+from s4m_sb.training.summary import binned_means, write_summary
 
 logger = get_logger(__name__)
 
@@ -71,9 +77,7 @@ class Evaluation:
         self.audio_folder = audio_folder
         self.num_audio = num_audio
         self.columns = [c for name in test_metrics for c in (name, f"{name}_i")]
-        self._table = ResultsTable(
-            self.output_folder / "test_results.csv", self.columns
-        )
+        self._table: ResultsTable | None = None
 
     @torch.no_grad()
     def add(
@@ -99,15 +103,17 @@ class Evaluation:
             Relative, ``[B]``.
         conditions : dict of torch.Tensor, optional
             ``input_snr_db`` (speech over noise) and ``rt60_s``, each ``[B]``
-            and not finite where unknown; one may be missing. They become
-            columns, and `close` groups the items by them.
+            and not finite where unknown. Those of the first batch are columns,
+            and `close` groups the items by them; a later batch may lack one.
 
         Raises
         ------
         InputError
-            If a condition is unknown or has not one value an item.
+            If a condition is unknown, not one of the first batch's, or has
+            not one value an item.
         """
         known = _as_lists(conditions or {}, len(ids))
+        table = self._open(known)
         estimate, target = estimate.float().cpu(), target.float().cpu()
         mixture, lengths = mixture.float().cpu(), lengths.cpu()
         _, order = metrics.pit_si_snr(
@@ -123,18 +129,31 @@ class Evaluation:
             columns[f"{name}_i"] = improvement.nanmean(1)
         samples = num_samples(lengths, mixture.shape[1]).tolist()
         for i, (name, length) in enumerate(zip(ids, samples, strict=True)):
-            if self.num_audio < 0 or self._table.num_items < self.num_audio:
+            if self.num_audio < 0 or len(table.rows) < self.num_audio:
                 self._save_audio(
                     name,
                     estimate[i, :length],
                     target[i, :length],
                     mixture[i, :length],
                 )
-            self._table.add(
+            table.add(
                 name,
-                {key: float(value[i]) for key, value in columns.items()},
-                {key: values[i] for key, values in known.items()},
+                {key: float(value[i]) for key, value in columns.items()}
+                | {key: values[i] for key, values in known.items()},
             )
+
+    def _open(self, known: Iterable[str]) -> ResultsTable:
+        """The table, whose columns are known with the first batch."""
+        if self._table is None:
+            self._table = ResultsTable(
+                self.output_folder / "test_results.csv", self.columns, known
+            )
+        late = [name for name in known if name not in self._table.conditions]
+        if late:
+            raise InputError(
+                f"conditions: {', '.join(late)} came after the first batch"
+            )
+        return self._table
 
     def _save_audio(
         self,
@@ -182,8 +201,8 @@ class Evaluation:
         dict
             The average of each column.
         """
-        averages = self._table.close()
-        rows = self._table.rows
+        table = self._open([])
+        averages, rows = table.close(), table.rows
         groups = {
             name: binned_means(rows, name, self.columns, **bins)
             for name, bins in CONDITIONS.items()
@@ -202,7 +221,7 @@ class Evaluation:
         write_summary(
             self.output_folder / "summary.json",
             {
-                "num_items": self._table.num_items,
+                "num_items": len(table.rows),
                 **averages,
                 "sample_rate": self.sample_rate,
                 **about,

@@ -27,6 +27,7 @@ from s4m_sb.pretrained.safe_yaml import check_part, load_checked
 from s4m_sb.training.checkpoints import is_whole
 
 SCORE = "si-snr"  # SpeechBrain's key: the validation loss, lower is better
+OBJECTIVE = "objective"  # what kind of loss that is; SI-SNR where it is missing
 FILES = {"hyperparams.yaml", "README.md", *(f"{m}.ckpt" for m in MODULES)}
 
 
@@ -242,7 +243,12 @@ def _results(
     """The validation score, and what ``summary.json`` says of it."""
     results: dict[str, float | str] = {}
     if SCORE in checkpoint.meta:
-        results["valid SI-SNR (dB)"] = -float(checkpoint.meta[SCORE])
+        loss = float(checkpoint.meta[SCORE])
+        objective = checkpoint.meta.get(OBJECTIVE, "si_snr")
+        if "si_snr" in objective:
+            results["valid SI-SNR (dB)"] = -loss
+        else:
+            results[f"valid {objective} (dB)"] = loss
     if "epoch" in checkpoint.meta:
         results["epoch"] = checkpoint.meta["epoch"]
     summary = results_dir / "summary.json"

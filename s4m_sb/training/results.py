@@ -1,14 +1,15 @@
-"""Test results: a CSV that grows item by item, and a summary."""
+"""The table of a test: a CSV that grows item by item.
+
+Above this file: `evaluation.py`. Below it: `summary.py`.
+"""
 
 import csv
-import json
 import math
 import os
-from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from s4m_sb.system.files import replacing
+from s4m_sb.training.summary import mean_of
 
 
 class ResultsTable:
@@ -23,14 +24,16 @@ class ResultsTable:
     ---------
     path : str or os.PathLike
         The CSV file.
-    metrics : list of str
+    metrics : iterable of str
         Names of the columns after ``snt_id``.
+    conditions : iterable of str
+        Names of the columns behind them, which get no average.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "test_results.csv"
-    >>> table = ResultsTable(path, ["si-snr"])
-    >>> table.add("a", {"si-snr": 10.0}, {"rt60_s": 0.3})
+    >>> table = ResultsTable(path, ["si-snr"], ["rt60_s"])
+    >>> table.add("a", {"si-snr": 10.0, "rt60_s": 0.3})
     >>> table.add("b", {"si-snr": 12.0})
     >>> table.close()
     {'si-snr': 11.0}
@@ -38,29 +41,23 @@ class ResultsTable:
     ['snt_id,si-snr,rt60_s', 'a,10.0000,0.3000', 'b,12.0000,', 'avg,11.0000,']
     """
 
-    def __init__(self, path: str | os.PathLike, metrics: list[str]):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        metrics: Iterable[str],
+        conditions: Iterable[str] = (),
+    ):
         self.path = Path(path)
-        self.metrics = metrics
-        self.conditions: list[str] = []
+        self.metrics = list(metrics)
+        self.conditions = list(conditions)
         self.rows: list[dict[str, float]] = []
-        self._ids: list[str] = []
         self._partial = self.path.with_suffix(".partial.csv")
         self._partial.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._partial, "w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
-        self._write_header()
+        self._write_line(["snt_id", *self.metrics, *self.conditions])
 
-    @property
-    def num_items(self) -> int:
-        """How many rows have been added."""
-        return len(self.rows)
-
-    def add(
-        self,
-        snt_id: str,
-        values: dict[str, float],
-        conditions: dict[str, float] | None = None,
-    ) -> None:
+    def add(self, snt_id: str, values: dict[str, float]) -> None:
         """Writes the row of an item.
 
         Arguments
@@ -68,29 +65,15 @@ class ResultsTable:
         snt_id : str
             Its name.
         values : dict
-            What the metrics say.
-        conditions : dict, optional
-            What is known of the item otherwise, kept to four decimals. Each
-            gets a column behind the metrics as soon as it has a number, and
-            no average.
+            What is known of it, by column. Conditions are kept to four
+            decimals, and only where they are numbers.
         """
-        known = {
-            name: round(value, 4)
-            for name, value in (conditions or {}).items()
-            if math.isfinite(value)
-        }
-        self._ids.append(snt_id)
-        self.rows.append(values | known)
-        new = [name for name in known if name not in self.conditions]
-        if not new:
-            self._write(snt_id, self.rows[-1])
-            return
-        self.conditions += new
-        self._file.seek(0)
-        self._file.truncate()
-        self._write_header()
-        for name, row in zip(self._ids, self.rows, strict=True):
-            self._write(name, row)
+        row = {key: values.get(key, math.nan) for key in self.metrics}
+        for key in self.conditions:
+            if math.isfinite(values.get(key, math.nan)):
+                row[key] = round(values[key], 4)
+        self.rows.append(row)
+        self._write(snt_id, row)
 
     def close(self) -> dict[str, float]:
         """Writes the averages and gives the file its name.
@@ -100,106 +83,19 @@ class ResultsTable:
         dict
             The averages; NaN for a column without numbers.
         """
-        averages = {name: _mean(self.rows, name) for name in self.metrics}
+        averages = {name: mean_of(self.rows, name) for name in self.metrics}
         self._write("avg", averages)
         self._file.close()
         os.replace(self._partial, self.path)
         return averages
 
-    def _write_header(self) -> None:
-        self._writer.writerow(["snt_id", *self.metrics, *self.conditions])
-        self._file.flush()
-
     def _write(self, snt_id: str, row: dict[str, float]) -> None:
         columns = [*self.metrics, *self.conditions]
         values = (row.get(name, math.nan) for name in columns)
-        self._writer.writerow(
+        self._write_line(
             [snt_id, *(f"{v:.4f}" if math.isfinite(v) else "" for v in values)]
         )
+
+    def _write_line(self, cells: list[str]) -> None:
+        self._writer.writerow(cells)
         self._file.flush()
-
-
-def binned_means(
-    rows: list[dict[str, float]],
-    by: str,
-    metrics: list[str],
-    width: float,
-    edge: float = 0.0,
-) -> list[dict[str, float]]:
-    """Groups items by a condition and averages each group.
-
-    The bins are fixed, whatever the items: a bin goes from ``low`` up to,
-    but not including, ``high``. Items whose condition is unknown, or which
-    no metric could rate, belong to none.
-
-    Arguments
-    ---------
-    rows : list of dict
-        The metrics and conditions of each item, as in `ResultsTable.rows`.
-    by : str
-        The condition. Differences below 1e-6 of a bin do not count.
-    metrics : list of str
-        What to average.
-    width : float
-        Of a bin, in the condition's unit.
-    edge : float
-        Where one of the bins begins.
-
-    Returns
-    -------
-    list of dict
-        For every bin that has items, in order: ``low``, ``high``,
-        ``num_items``, the mean of the condition and of each metric over the
-        items that have it, NaN if none has.
-
-    Example
-    -------
-    >>> rows = [{"rt60_s": 0.25, "sdr": 8.0}, {"rt60_s": 0.2, "sdr": 10.0}]
-    >>> binned_means(rows, "rt60_s", ["sdr"], width=0.2)
-    [{'low': 0.2, 'high': 0.4, 'num_items': 2, 'rt60_s': 0.225, 'sdr': 9.0}]
-    """
-    bins = defaultdict(list)
-    for row in rows:
-        rated = any(math.isfinite(row.get(name, math.nan)) for name in metrics)
-        if rated and math.isfinite(row.get(by, math.nan)):
-            bins[math.floor(round((row[by] - edge) / width, 6))].append(row)
-    return [
-        {
-            "low": round(edge + index * width, 4),
-            "high": round(edge + (index + 1) * width, 4),
-            "num_items": len(inside),
-            **{name: _mean(inside, name) for name in (by, *metrics)},
-        }
-        for index, inside in sorted(bins.items())
-    ]
-
-
-def write_summary(path: str | os.PathLike, summary: dict[str, Any]) -> None:
-    """Writes a summary as JSON, whole or not at all; NaN becomes null.
-
-    Arguments
-    ---------
-    path : str or os.PathLike
-        The file.
-    summary : dict
-        What to write.
-    """
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(_without_nan(summary), indent=2) + "\n", "utf-8"
-        )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _mean(rows: list[dict[str, float]], name: str) -> float:
-    """Over the rows in which it is a number; NaN if it is in none."""
-    values = [row.get(name, math.nan) for row in rows]
-    numbers = [value for value in values if math.isfinite(value)]
-    return sum(numbers) / len(numbers) if numbers else math.nan

@@ -48,7 +48,7 @@ def state(modules):
 
 def train_brain(folder, threshold, num_items, loader, run_opts):
     """Trains two epochs by SGD; gives first, last and averaged weights."""
-    from test_brain import make_brain, make_dataset, make_items, s4m
+    from small_brain import make_brain, make_dataset, make_items, s4m
 
     torch.manual_seed(5)
     modules = s4m()

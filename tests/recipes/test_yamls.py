@@ -65,8 +65,7 @@ def test_every_key_is_used(path):
         script.read_text(encoding="utf-8")
         for script in (
             path.parents[1] / "train.py",
-            REPOSITORY / "s4m_sb/training/experiment.py",
-            REPOSITORY / "s4m_sb/training/brain.py",
+            *(REPOSITORY / "s4m_sb/training").glob("*.py"),
         )
     )
     top, referred = keys_of(text)

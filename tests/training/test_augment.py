@@ -1,10 +1,13 @@
-"""Shifts and segments know where each item ends."""
+"""Shifts and segments know where each item ends; mixtures stay sums."""
 
 import pytest
 import torch
+from small_brain import AUGMENTATIONS, make_brain, make_items, time_domain
+from speechbrain.dataio.batch import PaddedBatch
 
 from s4m_sb.errors import InputError
 from s4m_sb.training.augment import (
+    augment,
     change_speed,
     fit_noise,
     random_segment,
@@ -139,3 +142,139 @@ def test_noise_is_cut_or_repeated_within_its_length(num_frames):
     for item, given, length in zip(fitted, noise, samples, strict=True):
         periods = given[:length].repeat(num_frames)
         assert torch.equal(item, periods[:num_frames])
+
+
+# ------------------------------------------------- as the YAML says
+
+
+def views_of(batch, num_spks=2):
+    """The targets, which are the images too."""
+    signals = [batch[f"s{i + 1}_sig"].data for i in range(num_spks)]
+    return torch.stack(signals, dim=-1)[None]  # [1, B, T, S]
+
+
+@pytest.mark.parametrize("num_spks", [2, 3])
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
+    brain = make_brain(tmp_path, num_spks=num_spks, **AUGMENTATIONS[kind])
+    items = make_items([800, 300, 517], num_spks)
+    for _ in range(5):
+        batch = PaddedBatch(items)
+        before = (
+            batch.mix_sig.data,
+            views_of(batch, num_spks),
+            batch.mix_sig.lengths,
+        )
+        mixture, (target,), lengths = augment(brain.hparams, *before)
+        B, T, S = target.shape
+        assert (B, S) == (3, num_spks)
+        assert mixture.shape == (B, T)
+        # float32 sums of numbers up to about 10
+        torch.testing.assert_close(mixture, target.sum(-1), rtol=0, atol=2e-6)
+        samples = (lengths * T).round().long().tolist()
+        assert max(samples) == T
+        if kind == "shift":
+            assert samples == [800, 300, 517]
+            for source, shifted in zip(
+                before[1][0].unbind(-1), target.unbind(-1), strict=True
+            ):
+                assert torch.equal(
+                    source.sort(1).values, shifted.sort(1).values
+                )
+        elif kind == "cut":
+            assert samples == [350, 300, 350]
+        elif kind == "speed":
+            # At 90 % a signal is longer by 1/0.9, at 110 % shorter.
+            assert 800 / 1.1 - 1 <= T <= 800 / 0.9 + 1
+            for length, n in zip([800, 300, 517], samples, strict=True):
+                assert n == pytest.approx(length * T / 800, abs=1)
+
+
+def test_no_augmentation_changes_nothing(tmp_path):
+    brain = make_brain(tmp_path)
+    batch = PaddedBatch(make_items([800, 300]))
+    mixture, same, lengths = augment(
+        brain.hparams,
+        batch.mix_sig.data,
+        views_of(batch),
+        batch.mix_sig.lengths,
+    )
+    assert torch.equal(mixture, batch.mix_sig.data)
+    assert torch.equal(same, views_of(batch))
+    assert torch.equal(lengths, batch.mix_sig.lengths)
+
+
+@pytest.mark.parametrize("kind", ["speed", "shift"])
+def test_noise_is_fitted_to_the_speech(tmp_path, kind):
+    # Whether the speech gets longer or shorter: the noise follows.
+    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
+    batch = PaddedBatch(make_items([800, 300]))
+    noise = torch.randn(2, 800)
+    durations = set()
+    for _ in range(10):
+        mixture, (target,), lengths = augment(
+            brain.hparams,
+            batch.mix_sig.data + noise,
+            views_of(batch),
+            batch.mix_sig.lengths,
+        )
+        T = mixture.shape[1]
+        durations.add(T)
+        for i, length in enumerate((800, 300)):
+            valid = round(float(lengths[i]) * T)
+            fitted = noise[i, torch.arange(valid) % length]
+            torch.testing.assert_close(
+                (mixture - target.sum(-1))[i, :valid],
+                fitted,
+                rtol=0,
+                atol=1e-5,  # float32 sums of numbers up to about 10
+            )
+    assert kind == "shift" or (min(durations) < 800 < max(durations))
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_target_and_image_change_alike(tmp_path, kind):
+    # The mixture holds the images, the loss compares with other targets.
+    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
+    target = 0.1 * torch.randn(2, 800, 2)
+    noise = 0.1 * torch.randn(2, 800)
+    for _ in range(5):
+        mixture, sources, _ = augment(
+            brain.hparams,
+            (3 * target).sum(-1) + noise,
+            torch.stack([target, 3 * target]),
+            torch.ones(2),
+        )
+        # float32; resampling is linear
+        torch.testing.assert_close(
+            3 * sources[0], sources[1], rtol=0, atol=1e-6
+        )
+        if kind != "cut" and kind != "all":
+            T = mixture.shape[1]
+            torch.testing.assert_close(
+                mixture,
+                sources[1].sum(-1) + noise[:, torch.arange(T) % 800],
+                rtol=0,
+                atol=1e-6,  # float32 sums of numbers below 3
+            )
+
+
+def test_drops_change_the_mixture_alone(tmp_path):
+    brain = make_brain(
+        tmp_path,
+        use_wavedrop=True,
+        drop_freq=time_domain.DropFreq(),
+        drop_chunk=time_domain.DropChunk(
+            drop_length_low=50, drop_length_high=60
+        ),
+    )
+    batch = PaddedBatch(make_items([800, 500]))
+    mixture, same, lengths = augment(
+        brain.hparams,
+        batch.mix_sig.data,
+        views_of(batch),
+        batch.mix_sig.lengths,
+    )
+    assert torch.equal(same, views_of(batch))
+    assert mixture.shape == batch.mix_sig.data.shape
+    assert not torch.allclose(mixture, batch.mix_sig.data)

@@ -8,14 +8,15 @@ import pytest
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from small_brain import make_brain, make_dataset, make_items, s4m, sepformer
 from small_model import MODULES, NETWORK
 from speechbrain.dataio.batch import PaddedBatch
-from test_brain import make_brain, make_dataset, make_items, s4m, sepformer
 
 from s4m_sb.errors import InputError
 from s4m_sb.inference.interface import S4MSeparation, load_pretrained
 from s4m_sb.training.averaging import WeightAverage
 from s4m_sb.training.export import export_model
+from s4m_sb.training.summary import about_test
 
 DECAY = 0.4  # reached by (1 + n) / (10 + n) at n = 5
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
@@ -282,5 +283,8 @@ def test_averaging_may_begin_and_end_with_a_new_start(tmp_path):
 
 
 def test_the_summary_names_the_decay(tmp_path):
-    assert "ema_decay" not in make_brain(tmp_path / "off")._about(1)
-    assert averaging(tmp_path / "on")._about(1)["ema_decay"] == DECAY
+    def about(brain):
+        return about_test(brain.hparams, brain.modules, 1, "cpu", "fp32")
+
+    assert "ema_decay" not in about(make_brain(tmp_path / "off"))
+    assert about(averaging(tmp_path / "on"))["ema_decay"] == DECAY

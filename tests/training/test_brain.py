@@ -8,107 +8,25 @@ import json
 import pytest
 import speechbrain as sb
 import torch
+from small_brain import AUGMENTATIONS, make_brain, make_dataset, make_items, s4m
 from small_rooms import SmallRooms
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
 from speechbrain.nnet.schedulers import (
     InverseSquareRootScheduler,
     LinearScheduler,
 )
-from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.epoch_loop import EpochCounter
-from speechbrain.utils.train_logger import FileTrainLogger
 
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
 from s4m_sb.metrics import pit_si_snr_loss
 from s4m_sb.mixing.dynamic import DynamicMixing
-from s4m_sb.network.filterbank import Decoder, Encoder
-from s4m_sb.network.masknet import S4MMaskNet
-from s4m_sb.training.brain import SSM_LR_LIMIT, SeparationBrain
+from s4m_sb.training.brain import SeparationBrain
+from s4m_sb.training.optimizer import SSM_LR_LIMIT
 
 time_domain = importlib.import_module("speechbrain.augment.time_domain")
 LOSSES = {"ours": pit_si_snr_loss, "speechbrain": get_si_snr_with_pitwrapper}
 TRAIN, VALID = sb.Stage.TRAIN, sb.Stage.VALID
-
-
-def s4m(num_spks=2):
-    return {
-        "encoder": Encoder(8, 16, 8),
-        "masknet": S4MMaskNet(num_spks, 8, 6, 8, num_scales=3, num_repeats=2),
-        "decoder": Decoder(8, 16, 8),
-    }
-
-
-def sepformer():
-    lobe = importlib.import_module("speechbrain.lobes.models.dual_path")
-    block = functools.partial(
-        lobe.SBTransformerBlock, 1, 8, 2, d_ffn=8, dropout=0
-    )
-    masknet = lobe.Dual_Path_Model(
-        8, 8, block(), block(), num_layers=1, K=20, num_spks=2
-    )
-    return {
-        "encoder": lobe.Encoder(16, 8),
-        "masknet": masknet,
-        "decoder": lobe.Decoder(8, 1, 16, stride=8, bias=False),
-    }
-
-
-def make_brain(
-    folder, modules=None, lr=1e-3, run_opts=None, optimizer=None, **hparams
-):
-    """A brain with its optimizer, as at the start of `fit`."""
-    modules = modules or s4m()
-    counter = EpochCounter(hparams.pop("N_epochs", 2))
-    checkpointer = Checkpointer(
-        folder / "save", {**modules, "counter": counter}
-    )
-    return SeparationBrain(
-        modules=modules,
-        opt_class=optimizer or functools.partial(torch.optim.Adam, lr=lr),
-        hparams={
-            "num_spks": 2,
-            "sample_rate": 8000,
-            "loss": pit_si_snr_loss,
-            "output_folder": str(folder),
-            "save_folder": str(folder / "save"),
-            "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
-            "epoch_counter": counter,
-            **hparams,
-        },
-        run_opts={"device": "cpu", "noprogressbar": True, **(run_opts or {})},
-        checkpointer=checkpointer,
-    )
-
-
-def make_items(lengths, num_spks=2, seed=0):
-    """Items of noise as a data set gives them."""
-    generator = torch.Generator().manual_seed(seed)
-    items = []
-    for number, length in enumerate(lengths):
-        sources = torch.randn(num_spks, length, generator=generator)
-        signals = {"mix_sig": sources.sum(0)}
-        for i, source in enumerate(sources, start=1):
-            signals[f"s{i}_sig"] = source
-        items.append({"id": f"item{number}", **signals})
-    return items
-
-
-def make_dataset(items):
-    data = DynamicItemDataset(
-        {item["id"]: {"signals": item} for item in items},
-        output_keys=list(items[0]),
-    )
-    for name in items[0]:
-        if name != "id":
-            data.add_dynamic_item(
-                lambda signals, name=name: signals[name],
-                takes="signals",
-                provides=name,
-            )
-    return data
 
 
 def gradients(brain):
@@ -119,57 +37,6 @@ def gradients(brain):
 
 
 # -------------------------------------------------------------- optimizer
-
-
-def is_dynamic(name):
-    return name.split(".")[-1] in ("log_A_real", "A_imag", "P", "B", "log_dt")
-
-
-@pytest.mark.parametrize("kernel", ["s4", "s4d"])
-@pytest.mark.parametrize("vectors", [False, True])
-def test_dynamics_have_a_group_of_their_own(tmp_path, kernel, vectors):
-    modules = s4m()
-    modules["masknet"] = S4MMaskNet(
-        2, 8, 6, 8, num_scales=3, num_repeats=2, kernel=kernel
-    )
-    brain = make_brain(
-        tmp_path,
-        modules,
-        optimizer=functools.partial(
-            torch.optim.AdamW, lr=0.02, weight_decay=0.1
-        ),
-        run_opts={"remove_vector_weight_decay": vectors},
-    )
-    brain.init_optimizers()
-    groups = brain.optimizer.param_groups
-    placed = [id(p) for group in groups for p in group["params"]]
-    assert len(set(placed)) == len(placed)
-    assert set(placed) == {id(p) for p in brain.modules.parameters()}
-    names = {id(p): n for n, p in brain.modules.named_parameters()}
-    slow = [names[id(p)] for p in groups[-1]["params"]]
-    assert sorted(slow) == sorted(filter(is_dynamic, names.values()))
-    kinds = {name.split(".")[-1] for name in slow}
-    assert kinds == {"log_A_real", "A_imag", "B", "log_dt"} | (
-        {"P"} if kernel == "s4" else set()
-    )
-    assert groups[-1]["weight_decay"] == 0
-    assert groups[-1]["lr"] == SSM_LR_LIMIT
-    assert groups[0]["lr"] == 0.02
-    assert any(group["weight_decay"] == 0.1 for group in groups)
-
-
-def test_a_small_rate_is_the_same_for_all(tmp_path):
-    brain = make_brain(tmp_path, lr=1e-4)
-    brain.init_optimizers()
-    assert [g["lr"] for g in brain.optimizer.param_groups] == [1e-4, 1e-4]
-
-
-def test_other_networks_have_one_group(tmp_path):
-    brain = make_brain(tmp_path, sepformer(), lr=0.02)
-    brain.init_optimizers()
-    (group,) = brain.optimizer.param_groups
-    assert len(group["params"]) == len(list(brain.modules.parameters()))
-    assert group["lr"] == 0.02
 
 
 @pytest.mark.parametrize(
@@ -419,129 +286,6 @@ def test_mixed_precision_trains(tmp_path):
         assert parameter.isfinite().all()
 
 
-# ----------------------------------------------------------- augmentation
-
-
-AUGMENTATIONS = {
-    "speed": {
-        "use_speedperturb": True,
-        "speed_perturb": time_domain.SpeedPerturb(8000, [90, 105, 110]),
-    },
-    "shift": {"use_rand_shift": True, "min_shift": -300, "max_shift": 300},
-    "cut": {"limit_training_signal_len": True, "training_signal_len": 350},
-}
-AUGMENTATIONS["all"] = {
-    name: value
-    for options in list(AUGMENTATIONS.values())
-    for name, value in options.items()
-}
-
-
-def views_of(batch, num_spks=2):
-    """The targets, which are the images too."""
-    signals = [batch[f"s{i + 1}_sig"].data for i in range(num_spks)]
-    return torch.stack(signals, dim=-1)[None]  # [1, B, T, S]
-
-
-@pytest.mark.parametrize("num_spks", [2, 3])
-@pytest.mark.parametrize("kind", AUGMENTATIONS)
-def test_a_mixture_stays_the_sum_of_its_targets(tmp_path, kind, num_spks):
-    brain = make_brain(tmp_path, num_spks=num_spks, **AUGMENTATIONS[kind])
-    items = make_items([800, 300, 517], num_spks)
-    for _ in range(5):
-        batch = PaddedBatch(items)
-        before = (
-            batch.mix_sig.data,
-            views_of(batch, num_spks),
-            batch.mix_sig.lengths,
-        )
-        mixture, (target,), lengths = brain.augment(*before)
-        B, T, S = target.shape
-        assert (B, S) == (3, num_spks)
-        assert mixture.shape == (B, T)
-        # float32 sums of numbers up to about 10
-        torch.testing.assert_close(mixture, target.sum(-1), rtol=0, atol=2e-6)
-        samples = (lengths * T).round().long().tolist()
-        assert max(samples) == T
-        if kind == "shift":
-            assert samples == [800, 300, 517]
-            for source, shifted in zip(
-                before[1][0].unbind(-1), target.unbind(-1), strict=True
-            ):
-                assert torch.equal(
-                    source.sort(1).values, shifted.sort(1).values
-                )
-        elif kind == "cut":
-            assert samples == [350, 300, 350]
-        elif kind == "speed":
-            # At 90 % a signal is longer by 1/0.9, at 110 % shorter.
-            assert 800 / 1.1 - 1 <= T <= 800 / 0.9 + 1
-            for length, n in zip([800, 300, 517], samples, strict=True):
-                assert n == pytest.approx(length * T / 800, abs=1)
-
-
-def test_no_augmentation_changes_nothing(tmp_path):
-    brain = make_brain(tmp_path)
-    batch = PaddedBatch(make_items([800, 300]))
-    mixture, same, lengths = brain.augment(
-        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
-    )
-    assert torch.equal(mixture, batch.mix_sig.data)
-    assert torch.equal(same, views_of(batch))
-    assert torch.equal(lengths, batch.mix_sig.lengths)
-
-
-@pytest.mark.parametrize("kind", ["speed", "shift"])
-def test_noise_is_fitted_to_the_speech(tmp_path, kind):
-    # Whether the speech gets longer or shorter: the noise follows.
-    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
-    batch = PaddedBatch(make_items([800, 300]))
-    noise = torch.randn(2, 800)
-    durations = set()
-    for _ in range(10):
-        mixture, (target,), lengths = brain.augment(
-            batch.mix_sig.data + noise, views_of(batch), batch.mix_sig.lengths
-        )
-        T = mixture.shape[1]
-        durations.add(T)
-        for i, length in enumerate((800, 300)):
-            valid = round(float(lengths[i]) * T)
-            fitted = noise[i, torch.arange(valid) % length]
-            torch.testing.assert_close(
-                (mixture - target.sum(-1))[i, :valid],
-                fitted,
-                rtol=0,
-                atol=1e-5,  # float32 sums of numbers up to about 10
-            )
-    assert kind == "shift" or (min(durations) < 800 < max(durations))
-
-
-@pytest.mark.parametrize("kind", AUGMENTATIONS)
-def test_target_and_image_change_alike(tmp_path, kind):
-    # The mixture holds the images, the loss compares with other targets.
-    brain = make_brain(tmp_path, **AUGMENTATIONS[kind])
-    target = 0.1 * torch.randn(2, 800, 2)
-    noise = 0.1 * torch.randn(2, 800)
-    for _ in range(5):
-        mixture, sources, _ = brain.augment(
-            (3 * target).sum(-1) + noise,
-            torch.stack([target, 3 * target]),
-            torch.ones(2),
-        )
-        # float32; resampling is linear
-        torch.testing.assert_close(
-            3 * sources[0], sources[1], rtol=0, atol=1e-6
-        )
-        if kind != "cut" and kind != "all":
-            T = mixture.shape[1]
-            torch.testing.assert_close(
-                mixture,
-                sources[1].sum(-1) + noise[:, torch.arange(T) % 800],
-                rtol=0,
-                atol=1e-6,  # float32 sums of numbers below 3
-            )
-
-
 @pytest.mark.parametrize("num_spks, rooms", [(1, False), (2, False), (2, True)])
 def test_the_mixture_heard_is_the_sum_of_the_parts_known(
     tmp_path, speech_folder, num_spks, rooms
@@ -575,24 +319,6 @@ def test_the_mixture_heard_is_the_sum_of_the_parts_known(
         )
         assert rooms != torch.equal(separated.image, separated.target)
     assert len(durations) > 1  # the speed did change
-
-
-def test_drops_change_the_mixture_alone(tmp_path):
-    brain = make_brain(
-        tmp_path,
-        use_wavedrop=True,
-        drop_freq=time_domain.DropFreq(),
-        drop_chunk=time_domain.DropChunk(
-            drop_length_low=50, drop_length_high=60
-        ),
-    )
-    batch = PaddedBatch(make_items([800, 500]))
-    mixture, same, lengths = brain.augment(
-        batch.mix_sig.data, views_of(batch), batch.mix_sig.lengths
-    )
-    assert torch.equal(same, views_of(batch))
-    assert mixture.shape == batch.mix_sig.data.shape
-    assert not torch.allclose(mixture, batch.mix_sig.data)
 
 
 def test_only_training_augments(tmp_path):
@@ -821,6 +547,7 @@ def test_training_and_validation_with_silent_targets(tmp_path, loss):
     # that of the lowest loss over all others. float32
     expected = sum(losses[:3]) / 3
     assert checkpoint.meta["si-snr"] == pytest.approx(expected, abs=1e-4)
+    assert checkpoint.meta["objective"] == loss.__name__
     # Only the first item has something to improve.
     improvement = -pit_si_snr_loss(
         separated[0].target, separated[0].estimate.detach()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_brain import make_brain, make_dataset, make_items
+from small_brain import make_brain, make_dataset, make_items
 
 from s4m_sb.errors import InputError
 from s4m_sb.training.checkpoints import check_same_run, set_aside_interrupted

@@ -231,6 +231,8 @@ def test_conditions_are_columns_and_groups(tmp_path):
         },
     )
     evaluation.add(["d", "e"], **two, conditions={"rt60_s": [0.35, 0.6]})
+    partial = (tmp_path / "test_results.partial.csv").read_text()
+    assert len(partial.splitlines()) == 6  # whole at any time
     evaluation.close({})
     written = rows(tmp_path)
     assert list(written[0]) == [
@@ -287,14 +289,29 @@ def test_conditions_are_columns_and_groups(tmp_path):
     ]
 
 
-def test_conditions_that_never_occur_leave_nothing(separated, tmp_path):
+def test_conditions_that_are_never_known_are_no_groups(separated, tmp_path):
     evaluation = Evaluation(tmp_path, RATE, ["sdr"])
     unknown = torch.full((3,), torch.nan)
     evaluation.add(IDS, **separated, conditions={"input_snr_db": unknown})
     evaluation.close({})
-    assert list(rows(tmp_path)[0]) == ["snt_id", "sdr", "sdr_i"]
+    assert {row["input_snr_db"] for row in rows(tmp_path)} == {""}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert not [key for key in summary if key.startswith("by_")]
+
+
+def test_columns_are_known_with_the_first_batch(separated, tmp_path):
+    evaluation = Evaluation(tmp_path, RATE, ["si-snr"])
+    evaluation.add(IDS, **separated)
+    late = {"rt60_s": torch.full((3,), 0.3)}
+    with pytest.raises(InputError, match="rt60_s came after the first batch"):
+        evaluation.add(IDS, **separated, conditions=late)
+
+
+def test_an_evaluation_of_nothing(tmp_path):
+    Evaluation(tmp_path, RATE, ["sdr"]).close({})
+    (average,) = rows(tmp_path)
+    assert average["snt_id"] == "avg"
+    assert not average["sdr"]
 
 
 def test_silent_items_are_in_no_group(separated, tmp_path):

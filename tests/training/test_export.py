@@ -245,6 +245,16 @@ def test_force_replaces_nothing_but_a_model_folder(tmp_path, target):
     assert best_checkpoint(tmp_path / "run")
 
 
+def test_another_objective_is_not_called_si_snr(tmp_path):
+    train(tmp_path / "run")
+    for path in (tmp_path / "run" / "save").glob("CKPT*/CKPT.yaml"):
+        path.write_text(path.read_text() + "objective: pit_sa_sdr_loss\n")
+    out_dir = export_model(tmp_path / "run", tmp_path / "model")
+    card = (out_dir / "README.md").read_text()
+    assert "| valid pit_sa_sdr_loss (dB) | -7.00 |" in card
+    assert "valid SI-SNR" not in card
+
+
 def test_the_card_says_what_is_known(tmp_path):
     train(tmp_path / "run")
     summary = {
