@@ -19,11 +19,13 @@ from speechbrain.processing.signal_processing import compute_amplitude
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.coloration import channel_frequencies, draw_gains
+from s4m_sb.mixing.conversation import Conversation, Span
 from s4m_sb.mixing.corpus import Corpus, Utterance, resampled_length
 from s4m_sb.mixing.noise import NoiseDrawer
-from s4m_sb.mixing.plans import MixturePlan, Piece, SourcePlan
+from s4m_sb.mixing.plans import MixturePlan, Piece, Silence, SourcePlan
 from s4m_sb.mixing.rendering import Mixture, mix, one_thread, read_pieces
 from s4m_sb.mixing.rooms import Room, RoomResponses
+from s4m_sb.mixing.script import Script
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,9 @@ class MixtureDrawer:
         Send every speaker through a channel, see ``coloration.py``, whose gains
         are drawn from this range in dB, e.g. ``[-6, 6]``. All else is the
         same as without.
+    conversation : Conversation, optional
+        Who speaks when, in mixtures of ``segment_s`` with ``join_short``; by
+        default everybody all the time.
 
     Raises
     ------
@@ -137,6 +142,7 @@ class MixtureDrawer:
         noise_probability: float = 1.0,
         room_probability: float = 1.0,
         filter_range_db: tuple[float, float] | None = None,
+        conversation: Conversation | None = None,
     ):
         if num_spks < 2 and (num_spks < 1 or noise is rooms is None):
             raise InputError(
@@ -177,6 +183,11 @@ class MixtureDrawer:
         if filter_range_db is not None:
             _check_range("filter_range_db", filter_range_db, -100.0, 100.0)
             channel_frequencies(sample_rate)  # there must be some
+        if conversation is not None and not join_short:
+            raise InputError(
+                "conversation needs join_short and segment_s, the length of "
+                "the recordings"
+            )
         self.num_spks = num_spks
         self.sample_rate = sample_rate
         self.num_frames = (
@@ -192,6 +203,7 @@ class MixtureDrawer:
         self.noise_probability = noise_probability
         self.room_probability = room_probability
         self.filter_range_db = filter_range_db
+        self.conversation = conversation
         self.root = corpus.root
         self.speakers = self._eligible(corpus)
         self._weights = _speaker_weights(self.speakers, speaker_weights)
@@ -219,12 +231,17 @@ class MixtureDrawer:
             If too few speakers have more to say than silence, or a file is
             unusable.
         """
+        spans = None
+        if self.conversation is not None and self.num_frames is not None:
+            spans = self.conversation.draw(
+                rng, self.num_spks, self.num_frames, self.sample_rate
+            )
         silent: list[int] = []  # of this draw alone: others know nothing of it
         while True:
             chosen = self._draw_speakers(rng, silent)
             with one_thread():
                 sources, signals = self._draw_sources(
-                    rng, [self.speakers[speaker] for speaker in chosen]
+                    rng, [self.speakers[speaker] for speaker in chosen], spans
                 )
                 if len(sources) == self.num_spks:
                     return self._surround(rng, sources, signals)
@@ -252,6 +269,8 @@ class MixtureDrawer:
                         rng, self.filter_range_db, self.sample_rate
                     ),
                 )
+                if source.said
+                else source
                 for source in sources
             ]
         plan = MixturePlan(tuple(sources), self.sample_rate, noise_plan, room)
@@ -293,6 +312,7 @@ class MixtureDrawer:
         self,
         rng: np.random.Generator,
         spoken: list[tuple[Utterance, ...]],
+        spans: list[list[Span]] | None,
     ) -> tuple[list[SourcePlan], list[torch.Tensor]]:
         # Ends before a speaker who is silent.
         levels_db = self._draw_levels(rng)
@@ -311,12 +331,23 @@ class MixtureDrawer:
             num_frames = min(lengths)
         sources: list[SourcePlan] = []
         signals: list[torch.Tensor] = []
-        for utterances, order, level_db, speed in zip(
-            spoken, orders, levels_db, speeds, strict=True
+        throughout = [(0, num_frames)]
+        for utterances, order, level_db, speed, his in zip(
+            spoken,
+            orders,
+            levels_db,
+            speeds,
+            spans or [throughout] * self.num_spks,
+            strict=True,
         ):
-            drawn = self._draw_source(
-                rng, utterances, order, num_frames, level_db, speed
-            )
+            if his == throughout:
+                drawn = self._draw_source(
+                    rng, utterances, order, num_frames, level_db, speed
+                )
+            else:
+                drawn = self._draw_turns(
+                    rng, utterances, order, num_frames, level_db, speed, his
+                )
             if drawn is None:
                 break
             sources.append(drawn[0])
@@ -406,6 +437,43 @@ class MixtureDrawer:
                 return source, signal
             order = rng.permutation(len(utterances))
         return None
+
+    def _draw_turns(
+        self,
+        rng: np.random.Generator,
+        utterances: tuple[Utterance, ...],
+        order: np.ndarray,
+        num_frames: int,
+        level_db: float,
+        speed: float,
+        spans: list[Span],
+    ) -> tuple[SourcePlan, torch.Tensor] | None:
+        if not spans:
+            silence = SourcePlan((Silence(num_frames),), 0.0)
+            return silence, torch.zeros(num_frames)
+        said = [utterances[i] for i in order]
+        first = resampled_length(said[0], self.sample_rate, speed)
+        script = Script(
+            said,
+            int(rng.integers(first)),
+            self.sample_rate,
+            speed,
+            self.silence_db,
+        )
+        pieces: list[Piece | Silence] = []
+        at = 0
+        for begin, end in spans:
+            if begin > at:
+                pieces.append(Silence(begin - at))
+            turn = script.take(end - begin)
+            if turn is None:
+                return None
+            pieces += turn
+            at = end
+        if num_frames > at:
+            pieces.append(Silence(num_frames - at))
+        source = SourcePlan(tuple(pieces), level_db, speed)
+        return source, read_pieces(pieces, self.sample_rate, speed)
 
     def _draw_pieces(
         self,

@@ -8,14 +8,16 @@ it the epoch; ``drawing.py`` draws, over noise and in rooms if there are any.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.conversation import conversation as as_conversation
 from s4m_sb.mixing.corpus import read_corpus
+from s4m_sb.mixing.decoded import decoded
 from s4m_sb.mixing.drawing import MIN_UTTERANCE_S, MixtureDrawer, Rooms
 from s4m_sb.mixing.noise import SNR_RANGE_DB, NoiseDrawer
 from s4m_sb.mixing.rendering import Mixture
@@ -85,6 +87,12 @@ class DynamicMixing(DynamicItemDataset):
     filter_range_db : tuple[float, float], optional
         A random channel of every speaker: gains in dB at 125 Hz and its
         octaves, e.g. ``[-6, 6]``. The targets have come through it.
+    conversation : mapping, optional
+        Draws conversations: the arguments of ``conversation.Conversation`` by
+        name, e.g. ``{solo: 0.2, turns: 0.4}``.
+    cache : str, optional
+        A folder for decoded files, see ``decoded.py``. The mixtures are the
+        same, and faster drawn.
 
     Raises
     ------
@@ -133,6 +141,8 @@ class DynamicMixing(DynamicItemDataset):
         noise_probability: float = 1.0,
         room_probability: float = 1.0,
         filter_range_db: tuple[float, float] | None = None,
+        conversation: Mapping | None = None,
+        cache: str | os.PathLike | None = None,
     ):
         if num_mixtures < 1:
             raise InputError(f"num_mixtures is {num_mixtures}; give at least 1")
@@ -145,11 +155,16 @@ class DynamicMixing(DynamicItemDataset):
         noise_drawer = None
         if noise is not None:
             corpus = read_corpus(noise, noise_split, "file", "noise")
+            if cache is not None:
+                corpus = decoded(corpus, cache)
             noise_drawer = NoiseDrawer(corpus, sample_rate, snr_range_db)
+        speech = read_corpus(source, split, speaker_from)
+        if cache is not None:
+            speech = decoded(speech, cache)
         self.seed = seed
         self.target = target
         self.drawer = MixtureDrawer(
-            read_corpus(source, split, speaker_from),
+            speech,
             num_spks,
             sample_rate,
             segment_s=segment_s,
@@ -164,6 +179,7 @@ class DynamicMixing(DynamicItemDataset):
             noise_probability=noise_probability,
             room_probability=room_probability,
             filter_range_db=filter_range_db,
+            conversation=as_conversation(conversation),
         )
         # Shared, because workers that live on have a copy of everything else.
         self._epoch = torch.ones(1, dtype=torch.int64).share_memory_()

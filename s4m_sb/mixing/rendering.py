@@ -5,6 +5,11 @@ microphone, and of the noise. In a room an image is the source convolved with
 a room impulse response, and the source itself is kept as its direct sound,
 delayed as in the image. The channel that a voice came through is part of the
 source, whoever hears the one hears the other.
+
+Who does not speak is silent: his source is exactly zero there, but for the
+few milliseconds that the direct sound of a room comes later; the image rings
+on for as long as the room does. Within a mixture, speech is faded in and out
+over ``FADE_S``.
 """
 
 import contextlib
@@ -23,13 +28,14 @@ from torchaudio.functional import loudness
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.coloration import channel_response
 from s4m_sb.mixing.corpus import read_segment
-from s4m_sb.mixing.plans import MixturePlan, Piece
+from s4m_sb.mixing.plans import MixturePlan, Piece, Silence, SourcePlan
 from s4m_sb.mixing.rooms import RoomResponses, room_responses
 from s4m_sb.network.fft import fft_length
 
 PEAK = 0.9
 LOUDNESS_BLOCK_S = 0.4  # of ITU-R BS.1770; what is shorter is repeated
 LOUDNESS_PEAK = 0.25
+FADE_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -117,12 +123,17 @@ def mix(
         if source.filter_db:
             channel = channel_response(source.filter_db, plan.sample_rate)
             signal = _convolve(signal, channel)
+        signal = _only_where_he_speaks(signal, source, plan.sample_rate)
+        # The level where he speaks, as that of the whole signal.
+        spoken = sum(piece.num_frames for piece in source.said)
+        level_db = source.level_db
+        level_db += 20 * math.log10(spoken / len(signal) or 1.0)
         if responses is None:
-            direct.append(rescale(signal, None, source.level_db, scale="dB"))
+            direct.append(rescale(signal, None, level_db, scale="dB"))
             continue
-        dry = _convolve(signal, responses.direct[number])
-        wet = _convolve(signal, responses.reverberant[number])
-        gain = dB_to_amplitude(source.level_db)
+        dry = _arriving(signal, source, responses.direct[number])
+        wet = _arriving(signal, source, responses.reverberant[number])
+        gain = dB_to_amplitude(level_db)
         gain /= float(compute_amplitude(dry)) or 1.0
         direct.append(gain * dry)
         reverberant.append(gain * wet)
@@ -163,14 +174,14 @@ def add(sources: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
 
 
 def read_pieces(
-    pieces: Sequence[Piece], sample_rate: int, speed: float = 1.0
+    pieces: Sequence[Piece | Silence], sample_rate: int, speed: float = 1.0
 ) -> torch.Tensor:
     """Reads pieces in a row.
 
     Arguments
     ---------
-    pieces : sequence of Piece
-        What to read.
+    pieces : sequence of Piece or Silence
+        What to read; silence is zeros.
     sample_rate : int
         Of the result, in Hz.
     speed : float
@@ -188,7 +199,9 @@ def read_pieces(
     """
     return torch.cat(
         [
-            read_segment(
+            torch.zeros(piece.num_frames)
+            if isinstance(piece, Silence)
+            else read_segment(
                 piece.utterance,
                 piece.start,
                 piece.num_frames,
@@ -221,7 +234,7 @@ def _check_signals(
     plan: MixturePlan, signals: list[torch.Tensor], noise: torch.Tensor | None
 ) -> None:
     parts = [
-        (source.pieces, signal)
+        (source.said, signal)
         for source, signal in zip(plan.sources, signals, strict=True)
     ]
     if noise is not None and plan.noise is not None:
@@ -232,11 +245,43 @@ def _check_signals(
                 f"parts of one mixture are {len(signals[0])} and "
                 f"{len(signal)} samples long; they must be of equal length"
             )
-        if not signal.any():
+        if pieces and not signal.any():
             raise InputError(
                 f"{pieces[0].utterance.path}: is silent from sample "
                 f"{pieces[0].start} on; silence cannot be mixed"
             )
+
+
+def _only_where_he_speaks(
+    signal: torch.Tensor, source: SourcePlan, sample_rate: int
+) -> torch.Tensor:
+    if source.spans == ((0, len(signal)),):
+        return signal
+    fade = round(FADE_S * sample_rate)
+    kept = torch.zeros_like(signal)
+    for begin, end in source.spans:
+        kept[begin:end] = signal[begin:end]
+        n = min(fade, (end - begin) // 2)
+        rising = torch.linspace(0, 1, n + 2)[1:-1]
+        if begin > 0:
+            kept[begin : begin + n] *= rising
+        if end < len(signal):
+            kept[end - n : end] *= rising.flip(0)
+    return kept
+
+
+def _arriving(
+    signal: torch.Tensor, source: SourcePlan, response: torch.Tensor
+) -> torch.Tensor:
+    arrived = _convolve(signal, response)
+    heard = response.nonzero()  # the rest of what an FFT leaves is rounding
+    first, last = int(heard[0]), int(heard[-1])
+    silent = torch.ones(len(signal), dtype=torch.bool)
+    for begin, end in source.spans:
+        if (begin, end) == (0, len(signal)):
+            return arrived
+        silent[begin + first : end + last] = False
+    return arrived.masked_fill(silent, 0)
 
 
 def _convolve(signal: torch.Tensor, response: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import functools
 import logging
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import soundfile
 import torch
 
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.conversation import Conversation
 from s4m_sb.mixing.corpus import read_corpus
 from s4m_sb.mixing.drawing import (
     FIRST_LEVEL_DB,
@@ -408,3 +410,93 @@ def test_bad_values_are_refused(corpus, keys, message):
     keys = {"num_spks": 2, "sample_rate": RATE, **keys}
     with pytest.raises(InputError, match=message):
         make_drawer(corpus, **keys)
+
+
+# ------------------------------------------------------------ conversations
+
+
+def test_a_conversation_needs_a_length_to_fill(corpus):
+    for keys in ({}, {"segment_s": 0.2}):
+        with pytest.raises(InputError, match="conversation needs join_short"):
+            make_drawer(corpus, 2, RATE, conversation=Conversation(), **keys)
+
+
+def test_turns_of_a_plan_are_those_that_were_drawn(corpus):
+    conversation = Conversation(solo=0.2, turns=0.6, turn_s=(0.25, 0.3))
+    drawer = make_drawer(
+        corpus,
+        3,
+        RATE,
+        segment_s=0.5,
+        join_short=True,
+        conversation=conversation,
+    )
+    for i, drawn in enumerate(draws(drawer, 40)):
+        rng = np.random.default_rng([0, i])
+        spans = conversation.draw(rng, 3, 4000, RATE)
+        planned = [list(source.spans) for source in drawn.plan.sources]
+        assert planned == spans
+        for source in drawn.plan.sources:
+            assert source.num_frames == 4000
+            assert (source.speaker == "") == (not source.spans)
+
+
+def test_a_talker_of_nothing_but_silence_is_replaced(tmp_path):
+    write_speakers(tmp_path, {"a": [9000], "b": [9000]})
+    (tmp_path / "mute").mkdir()
+    soundfile.write(tmp_path / "mute/1.wav", np.full(9000, 1e-6), RATE)
+    drawer = make_drawer(
+        read_corpus(tmp_path),
+        2,
+        RATE,
+        segment_s=1.0,
+        join_short=True,
+        conversation=Conversation(turns=1.0, turn_s=(0.25, 0.3)),
+    )
+    for drawn in draws(drawer, 20):
+        assert "mute" not in {s.speaker for s in drawn.plan.sources}
+
+
+def test_overlapped_conversations_are_the_mixtures_of_old(corpus):
+    """But for the kind, which is drawn before all else."""
+    keys = {"segment_s": 0.4, "join_short": True}
+    plain = make_drawer(corpus, 3, RATE, **keys)
+    drawer = make_drawer(corpus, 3, RATE, conversation=Conversation(), **keys)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rng.random()
+        drawn = drawer.draw(np.random.default_rng(seed))
+        assert torch.equal(drawn.mixture, plain.draw(rng).mixture)
+
+
+def test_drawing_is_what_it_was_before_there_were_conversations(corpus):
+    """A plan of before: new options take no random number unless asked for."""
+    drawer = make_drawer(
+        corpus,
+        2,
+        RATE,
+        segment_s=0.5,
+        join_short=True,
+        speed_range=(0.9, 1.1),
+        filter_range_db=(-6, 6),
+    )
+    plan = drawer.draw(np.random.default_rng(0)).plan
+    assert [
+        (
+            Path(piece.utterance.path).stem,
+            piece.start,
+            piece.num_frames,
+            source.level_db,
+            source.speed,
+            source.filter_db[0],
+        )
+        for source in plan.sources
+        for piece in source.pieces
+    ] == [
+        ("d0", 0, 850, -25.7841, 1.06, -5.9671),
+        ("d2", 0, 850, -25.7841, 1.06, -5.9671),
+        ("d3", 0, 850, -25.7841, 1.06, -5.9671),
+        ("d4", 0, 850, -25.7841, 1.06, -5.9671),
+        ("d1", 69, 600, -25.7841, 1.06, -5.9671),
+        ("b0", 514, 4000, -28.0151, 1.08, 0.4975),
+    ]

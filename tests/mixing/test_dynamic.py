@@ -96,12 +96,19 @@ def test_random_state_of_the_process_means_nothing(make):
     assert (np.random.get_state()[1] == before[1]).all()
 
 
-def test_any_number_of_workers_gives_the_same_batches(make, noise_folder):
+@pytest.mark.parametrize(
+    "conversation", [None, {"solo": 0.2, "turns": 0.6, "turn_s": [0.25, 0.3]}]
+)
+def test_any_number_of_workers_gives_the_same_batches(
+    make, noise_folder, conversation
+):
     mixtures = make(
         noise=noise_folder,
         noise_probability=0.5,
         speed_range=[0.9, 1.1],
         filter_range_db=[-6, 6],
+        join_short=True,
+        conversation=conversation,
     )
     brain = sb.Brain(run_opts={"device": "cpu"})
     epochs = {}
@@ -310,3 +317,37 @@ def test_an_unknown_target_is_refused(make):
 def test_one_speaker_alone_is_no_mixture(make):
     with pytest.raises(InputError, match="num_spks is 1; at least 2"):
         make(num_spks=1)
+
+
+def test_a_cache_changes_nothing_but_the_time(make, noise_folder, tmp_path):
+    options = {
+        "join_short": True,
+        "noise": noise_folder,
+        "speed_range": [0.9, 1.1],
+        "conversation": {"solo": 0.2, "turns": 0.6, "turn_s": [0.25, 0.3]},
+    }
+    kept = make(**options, cache=tmp_path / "decoded")
+    for item, other in zip(make(**options), kept, strict=True):
+        assert list(item) == list(other)
+        for name in item:
+            if name != "id":
+                assert torch.equal(item[name], other[name])
+    assert list((tmp_path / "decoded").glob("*.wav"))
+
+
+def test_a_solo_talker_is_in_either_output_and_the_other_is_zero(make):
+    mixtures = make(
+        num_mixtures=40, join_short=True, conversation={"solo": 1.0}
+    )
+    silent = [
+        [not item[name].any() for name in ("s1_sig", "s2_sig")]
+        for item in mixtures
+    ]
+    assert all(sum(pair) == 1 for pair in silent)
+    # 20 expected, deviation 3.2.
+    assert 7 < sum(first for first, _ in silent) < 33
+
+
+def test_unknown_names_in_a_conversation_are_refused(make):
+    with pytest.raises(InputError, match="conversation has no 'talk'"):
+        make(join_short=True, conversation={"talk": 1})

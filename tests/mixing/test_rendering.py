@@ -13,11 +13,13 @@ from torchaudio.functional import loudness
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.coloration import channel_response
+from s4m_sb.mixing.conversation import Conversation
 from s4m_sb.mixing.corpus import read_corpus
 from s4m_sb.mixing.drawing import MixtureDrawer
 from s4m_sb.mixing.noise import NoiseDrawer
 from s4m_sb.mixing.rendering import PEAK, add, mix, render
 from s4m_sb.mixing.rooms import room_responses
+from s4m_sb.mixing.script import LEAST_SPEECH
 
 RATE = 8000
 SURROUNDINGS = list(itertools.product([False, True], [False, True]))
@@ -322,3 +324,131 @@ def test_parts_of_unequal_length_or_silent_are_refused(make, tmp_path):
     noise = dataclasses.replace(plan.noise, pieces=(piece,))
     with pytest.raises(InputError, match="0.wav: is silent"):
         render(dataclasses.replace(plan, noise=noise))
+
+
+# ------------------------------------------------------------ conversations
+
+TURNS = Conversation(turns=1.0, turn_s=(0.25, 0.5), gap_s=(0.1, 0.1), pause=0.1)
+KINDS = {
+    "turns": TURNS,
+    "solo": Conversation(solo=1.0),
+    "all": Conversation(solo=0.3, turns=0.4, turn_s=(0.25, 0.5)),
+}
+
+
+def where_he_speaks(drawn):
+    """``[T, S]``: true within the turns of the plan."""
+    speaks = torch.zeros(drawn.sources.shape, dtype=torch.bool)
+    for number, source in enumerate(drawn.plan.sources):
+        for begin, end in source.spans:
+            speaks[begin:end, number] = True
+    return speaks
+
+
+@pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_spks", [2, 3])
+def test_a_conversation_is_the_sum_of_its_parts(
+    make, noise, rooms, kind, num_spks
+):
+    drawer = make(
+        noise,
+        rooms,
+        num_spks,
+        conversation=KINDS[kind],
+        filter_range_db=(-6, 6),
+        speed_range=(0.9, 1.1),
+    )
+    for drawn in draws(drawer):
+        total = drawn.images[:, 0]
+        for image in drawn.images.unbind(1)[1:]:
+            total = total + image
+        if noise:
+            total = total + drawn.noise
+        assert torch.equal(drawn.mixture, total)
+        assert len(drawn.mixture) == round(0.6 * RATE)
+        again = render(pickle.loads(pickle.dumps(drawn.plan)))
+        assert torch.equal(again.mixture, drawn.mixture)
+        assert torch.equal(again.sources, drawn.sources)
+        assert torch.equal(again.images, drawn.images)
+
+
+@pytest.mark.parametrize("filter_range_db", [None, (-6, 6)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whoever_does_not_speak_is_zero(make, filter_range_db, kind):
+    drawer = make(conversation=KINDS[kind], filter_range_db=filter_range_db)
+    for drawn in draws(drawer, 20):
+        speaks = where_he_speaks(drawn)
+        assert not drawn.sources[~speaks].any()
+        # There is speech in a turn, though some samples of it are zero.
+        assert (drawn.sources[speaks] != 0).float().mean() > LEAST_SPEECH
+        if kind == "solo":
+            assert speaks.all(dim=0).sum() == 1 == speaks.any(dim=0).sum()
+            assert torch.equal(drawn.mixture, drawn.sources[:, speaks[0]][:, 0])
+
+
+def test_in_a_room_the_image_rings_on(make):
+    rang = 0
+    for drawn in draws(make(rooms=True, conversation=TURNS), 20):
+        responses = room_responses(drawn.plan.room, RATE)
+        for number, source in enumerate(drawn.plan.sources):
+            dry, wet = drawn.sources[:, number], drawn.images[:, number]
+            heard = responses.direct[number].nonzero()
+            first, last = int(heard[0]), int(heard[-1])
+            assert last - first < 0.011 * RATE  # of the direct sound, a sinc
+            for begin, end in source.spans:
+                silent_before = not any(
+                    begin - len(responses.direct[0]) < other <= begin
+                    for _, other in source.spans
+                )
+                if silent_before:
+                    assert not dry[max(0, begin - 200) : begin + first].any()
+                    assert not wet[max(0, begin - 200) : begin + first].any()
+                alone = not any(
+                    end <= other < end + 800 for other, _ in source.spans
+                )
+                if alone and end + 800 < len(dry):
+                    assert not dry[end + last : end + 800].any()
+                    rang += int(wet[end + last : end + 400].any())
+    assert rang > 5
+
+
+def test_the_levels_are_those_where_they_speak(make):
+    for rooms in (False, True):
+        for drawn in draws(make(rooms=rooms, conversation=TURNS), 20):
+            spoken = where_he_speaks(drawn).sum(dim=0)
+            if not spoken.all():
+                continue
+            means = drawn.sources.abs().sum(dim=0) / spoken
+            measured = 20 * torch.log10(means[1] / means[0])
+            planned = [source.level_db for source in drawn.plan.sources]
+            assert float(measured) == pytest.approx(
+                planned[1] - planned[0],
+                abs=1e-3,  # float32 sums, in dB
+            )
+
+
+def test_speech_is_faded_where_it_begins_and_ends(make):
+    for drawn in draws(make(conversation=TURNS), 20):
+        for number, source in enumerate(drawn.plan.sources):
+            signal = drawn.sources[:, number].abs()
+            loud = float(signal.max())
+            for begin, end in source.spans:
+                if begin > 0:
+                    assert signal[begin] <= loud / 40
+                if end < len(signal):
+                    assert signal[end - 1] <= loud / 40
+
+
+def test_the_noise_is_measured_against_the_loudest_speaker(make):
+    for drawn in draws(make(noise=True, conversation=TURNS), 20):
+        speech_db = [
+            float(loudness(0.25 * signal[None], RATE))  # unclipped by filters
+            for signal in drawn.sources.unbind(1)
+            if signal.any()
+        ]
+        noise_db = float(loudness(0.25 * drawn.noise[None], RATE))
+        # Both measured at other levels than in rendering, float32.
+        assert max(speech_db) - noise_db == pytest.approx(
+            drawn.plan.noise.snr_db, abs=0.01
+        )

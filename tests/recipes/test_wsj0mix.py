@@ -257,6 +257,33 @@ def test_real_speech(mini_speech, tmp_path):
     assert len(list((tmp_path / "voices").iterdir())) == 2
 
 
+def test_conversations_of_real_speech(mini_speech, tmp_path):
+    manifest = mini_speech / "manifest.csv"
+    make_mix_dataset(
+        manifest, tmp_path / "data", num_mixtures=(0, 2, 2), segment_s=1.0
+    )
+    train(
+        WSJ0MIX,
+        "s4m-conversations.yaml",
+        tmp_path / "run",
+        **TINY
+        | {
+            "data_folder": str(tmp_path / "data"),
+            "base_folder_dm": str(manifest),
+            "decoded_folder": str(tmp_path / "decoded"),
+            "dynamic_mixing_opts": "{speaker_weights: utterances}",
+            "num_mixtures": "12",
+            "training_signal_len": "16000",
+            "N_epochs": "3",
+            "lr": "0.005",
+        },
+    )
+    losses = train_losses(tmp_path / "run")
+    assert losses[-1] < losses[0]
+    assert all(-30 <= loss < 60 for loss in losses)  # SA-SDR's threshold
+    assert list((tmp_path / "decoded").glob("*.wav"))
+
+
 # ------------------------------------------------------- SpeechBrain's form
 
 # Written as the YAMLs of SpeechBrain's recipe are: its classes, its loss, its

@@ -95,7 +95,7 @@ def test_the_network_has_the_stated_size(path):
         for parameter in module.parameters()
     )
     # Two decimals. The ending says which size it is.
-    sizes = {"cpu": 0.32, "tiny": 1.84}
+    sizes = {"cpu": 0.32, "conversations": 0.32, "tiny": 1.84}
     millions = sizes.get(path.stem.split("-")[-1], 3.59)
     assert count / 1e6 == pytest.approx(millions, abs=0.005)
     (stated,) = re.findall(r"\(([\d.]+) M parameters", path.read_text("utf-8"))
@@ -114,6 +114,7 @@ def test_all_yamls_are_tested():
         "WHAMandWHAMR/s4m-whamr-cpu.yaml",
         "WHAMandWHAMR/s4m-whamr-tiny.yaml",
         "WHAMandWHAMR/s4m-whamr.yaml",
+        "WSJ0Mix/s4m-conversations.yaml",
         "WSJ0Mix/s4m-cpu.yaml",
         "WSJ0Mix/s4m-tiny.yaml",
         "WSJ0Mix/s4m.yaml",
@@ -186,6 +187,21 @@ def test_the_small_network_learns_noise_and_rooms_besides():
         "room_probability",
     }
     assert {key: noisy[key] for key in quiet} == quiet
+
+
+def test_the_small_network_learns_conversations_by_data_and_loss_alone():
+    overlapped, turns = (
+        build(YAMLS[f"WSJ0Mix/{name}.yaml"])
+        for name in ("s4m-cpu", "s4m-conversations")
+    )
+    assert set(turns) - set(overlapped) == {"decoded_folder"}
+    assert set(turns["dynamic_mixing_opts"]) - set(
+        overlapped["dynamic_mixing_opts"]
+    ) == {"speaker_weights", "conversation", "cache"}
+    for key, module in turns["modules"].items():
+        there = overlapped["modules"][key].state_dict()
+        for parameter, value in module.state_dict().items():
+            assert torch.equal(value, there[parameter]), parameter
 
 
 def test_a_small_one_turns_to_16_khz_too():

@@ -217,7 +217,9 @@ def _name(index: int, plan: MixturePlan) -> str:
     mean_db /= len(plan.sources)
     parts = [f"{index:06d}"]
     for source in plan.sources:
-        stem = Path(source.pieces[0].utterance.path).stem
+        stem = "silent"
+        if source.said:
+            stem = Path(source.said[0].utterance.path).stem
         parts.append(re.sub(r"[^A-Za-z0-9.-]", "-", stem)[:NAME_LENGTH])
         level_db = round(source.level_db - mean_db, 2)
         parts.append(f"{level_db + 0.0:.2f}")

@@ -300,7 +300,7 @@ def _make_all(
 
 def _pieces_of_speech(plan: MixturePlan) -> Iterator[Piece]:
     for source in plan.sources:
-        yield from source.pieces
+        yield from source.said
 
 
 def _pieces_of_noise(plan: MixturePlan) -> Iterator[Piece]:

@@ -81,8 +81,8 @@ def plan_rows(
     Raises
     ------
     ValueError
-        If a source is not at recorded speed or is filtered, for which there
-        are no columns.
+        If a source is not at recorded speed, is filtered or has silence, for
+        which there are no columns.
     """
     plan = named.plan
     columns = COLUMNS
@@ -104,6 +104,8 @@ def plan_rows(
             raise ValueError(f"speed {source.speed} has no column")
         if source.filter_db:
             raise ValueError(f"filter_db {source.filter_db} has no column")
+        if source.said != source.pieces:
+            raise ValueError("silence has no column")
         said = common | {
             "source": f"s{number + 1}",
             "speaker": source.speaker,
@@ -113,7 +115,7 @@ def plan_rows(
             said |= _numbers(POSITION, plan.room.sources_m[number])
             distance_m = round(plan.room.distances_m[number], 4)
             said |= _numbers(("distance_m",), (distance_m,))
-        rows += [said | _piece_row(piece, root) for piece in source.pieces]
+        rows += [said | _piece_row(piece, root) for piece in source.said]
     if plan.noise is not None:
         heard = common | {"source": NOISE, "snr_db": repr(plan.noise.snr_db)}
         rows += [
