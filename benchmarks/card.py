@@ -29,8 +29,8 @@ from tqdm import tqdm  # noqa: E402
 from s4m_sb import metrics  # noqa: E402
 from s4m_sb.audio.files import read_audio  # noqa: E402
 from s4m_sb.errors import InputError, one_line  # noqa: E402
-from s4m_sb.inference.chunking import CHUNK_S, OVERLAP_S  # noqa: E402
 from s4m_sb.inference.interface import S4MSeparation  # noqa: E402
+from s4m_sb.inference.pieces import Pieces  # noqa: E402
 from s4m_sb.mixing.corpus import Utterance  # noqa: E402
 from s4m_sb.mixing.datasets.layout import Content, folders  # noqa: E402
 from s4m_sb.mixing.datasets.making import make_mix_dataset  # noqa: E402
@@ -189,7 +189,7 @@ def score_long(
         for start in (num_frames // 4, num_frames * 5 // 8):
             target[:, start : start + pause] = 0
         voices = model.separate_batch(
-            target.sum(2), chunk_s=CHUNK_S, overlap_s=OVERLAP_S
+            target.sum(2), pieces=Pieces(batch_size=1)
         )
         exchanged = windows(voices, target, round(WINDOW_S * rate))
         rows.append(
@@ -270,7 +270,7 @@ def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
         total = sum(int(row["windows"]) for row in long)
         lines.append(
             f"Two talkers for {LONG_S:g} s in quiet, with pauses, in pieces of "
-            f"{CHUNK_S:g} s: {sum(exchanged)} of {total} windows of "
+            f"{Pieces.chunk_s:g} s: {sum(exchanged)} of {total} windows of "
             f"{WINDOW_S:g} s are exchanged, in {sum(map(bool, exchanged))} of "
             f"{len(long)} recordings."
         )

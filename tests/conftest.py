@@ -1,5 +1,6 @@
 """Fixtures of all tests, and an environment in which they repeat exactly."""
 
+import logging
 import os
 import random
 from pathlib import Path
@@ -35,6 +36,18 @@ def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """What a training lets the loggers write to ends with its test."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``s4m completion``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's own parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES
+    """Adds the options of ``s4m completion``."""
     parser.add_argument(
         "shell", choices=("bash", "zsh", "fish"), help="your shell"
     )
@@ -34,11 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the shell's code.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What `add_arguments` describes.
 
     Raises
     ------

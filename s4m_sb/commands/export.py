@@ -21,15 +21,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``s4m export``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's own parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES
+    """Adds the options of ``s4m export``."""
     parser.add_argument(
         "results_dir",
         metavar="RESULTS_DIR",
@@ -78,11 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs ``s4m export``.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What `add_arguments` describes.
 
     Raises
     ------

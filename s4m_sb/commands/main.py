@@ -2,7 +2,13 @@
 """The ``s4m`` command.
 
 Each subcommand is a light module in `s4m_sb.commands`, which loads PyTorch
-and the rest only when it runs.
+and the rest only when it runs. It has
+
+- ``DESCRIPTION`` and ``EXAMPLES``, and perhaps ``JSON_KEYS``, for its help;
+- ``add_arguments(parser)``, which adds its options to its own
+  ``argparse.ArgumentParser``;
+- ``run(arguments)``, which gets them back as an ``argparse.Namespace``, and
+  raises `InputError` where they cannot be used.
 """
 
 import argparse
@@ -130,12 +136,14 @@ def _parser():
     runs = {}
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"s4m_sb.commands.{name}")
+        parts = getattr(module, "JSON_KEYS", ""), module.EXAMPLES, EXIT_CODES
         command = subparsers.add_parser(
             name,
             help=summary,
+            description=module.DESCRIPTION,
+            epilog="\n".join(filter(None, parts)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.epilog = f"{command.epilog or ''}\n{EXIT_CODES}"
         runs[name] = module.run
     return parser, runs

@@ -46,15 +46,7 @@ OPTIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of ``s4m mix``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES
+    """Adds the options of ``s4m mix``."""
     parser.add_argument(
         "speech",
         metavar="SPEECH",
@@ -148,11 +140,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Makes the data set.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        As ``add_arguments`` describes them.
 
     Raises
     ------

@@ -37,15 +37,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``s4m models``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's own parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = f"{JSON_KEYS}\n{EXAMPLES}"
+    """Adds the options of ``s4m models``."""
     parser.add_argument(
         "--json", action="store_true", help="print JSON, see below"
     )
@@ -53,11 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the models.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What `add_arguments` describes.
 
     Raises
     ------

@@ -99,13 +99,13 @@ def as_json(outcome: Outcome) -> str:
     str
         An object whose keys ``s4m separate --help`` explains.
     """
-    picture = outcome.recording.picture
+    picture = outcome.picture
     return json.dumps(
         {
             "path": str(outcome.recording),
             "status": outcome.status,
-            "voices": [str(p) for p in outcome.written if p != picture],
-            "picture": str(picture) if picture in outcome.written else None,
+            "voices": [str(path) for path in outcome.voices],
+            "picture": None if picture is None else str(picture),
             "sample_rate": outcome.sample_rate,
             "duration_s": _rounded(outcome.duration_s),
             "elapsed_s": _rounded(outcome.elapsed_s),

@@ -64,15 +64,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``s4m separate``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's own parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = f"{JSON_KEYS}\n{EXAMPLES}"
+    """Adds the options of ``s4m separate``."""
     parser.add_argument(
         "files",
         nargs="+",
@@ -130,8 +122,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SECONDS",
         help="separate recordings that are longer in pieces of so many "
-        "seconds, at least 1, in memory for one of them; 0: never (default: "
-        "recordings above 60 s in pieces of 30 s)",
+        "seconds, at least 1, in memory for those of --batch-size; 0: never "
+        "(default: recordings above 60 s in pieces of 30 s)",
     )
     parser.add_argument(
         "--overlap",
@@ -189,11 +181,6 @@ def _models_and_folders(prefix: str, **_) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs ``s4m separate``.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What `add_arguments` describes.
 
     Raises
     ------
@@ -292,11 +279,11 @@ def _to_stdout(
         (outcome,) = separator.separate(recordings)
         if outcome.error:
             raise InputError(outcome.error)
-        written = list(outcome.written)
+        voices = outcome.voices
         if arguments.voice is not None:
-            written = [written[arguments.voice - 1]]
+            voices = voices[arguments.voice - 1 : arguments.voice]
         try:
-            write_channels(stdout, written)
+            write_channels(stdout, voices)
         except OSError as error:
             raise OSError(error.errno, error.strerror, "stdout") from error
 
@@ -404,13 +391,26 @@ def _print_errors(errors: Iterable[str]) -> None:
 
 def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
     from s4m_sb.commands.devices import check_device
-    from s4m_sb.inference.file_separator import FileSeparator
+    from s4m_sb.inference.file_separator import (
+        PICTURE_WIDTH,
+        WHOLE_S,
+        FileSeparator,
+    )
     from s4m_sb.inference.interface import S4MSeparation
+    from s4m_sb.inference.pieces import Pieces
 
     device = arguments.device
     if device == "cuda" and rank.local is not None:
         device = f"cuda:{rank.local}"
     check_device(device)
+    whole_s, overlap_s = WHOLE_S, arguments.overlap
+    if arguments.chunk is not None:
+        whole_s = arguments.chunk or math.inf
+    if arguments.chunk == 0:
+        overlap_s = None  # of pieces that there are not
+    pieces = Pieces(
+        arguments.chunk or Pieces.chunk_s, overlap_s, arguments.batch_size
+    )
     return FileSeparator(
         S4MSeparation.from_hparams(
             arguments.model,
@@ -418,10 +418,9 @@ def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
             trusted=arguments.trust,
         ),
         arguments.normalize,
-        arguments.chunk,
-        arguments.overlap,
-        arguments.batch_size,
-        arguments.plot,
+        pieces,
+        whole_s,
+        PICTURE_WIDTH if arguments.plot else None,
         progress=_shows_progress(arguments, rank),
     )
 

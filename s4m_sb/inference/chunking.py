@@ -13,11 +13,10 @@ memory, the last in which all voices were heard, and matched by its voices
 there: the network decides which voice goes on after the silence, as it does
 within a piece. If it cannot tell them apart either, the order stays as it is.
 
-Above this file: `interface.py`. Below it: `metrics/`.
+Above this file: `interface.py`. Below it: `pieces.py`.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -25,10 +24,8 @@ import torch
 import torch.nn.functional as F
 
 from s4m_sb.errors import InputError
+from s4m_sb.inference.pieces import Pieces
 from s4m_sb.metrics import best_permutation
-
-CHUNK_S = 30.0
-OVERLAP_S = 4.0
 
 # Found on real voices and their pauses: with 0.3 and 1, the order was lost for
 # good in five of twenty recordings of 90 s in pieces of 8 s.
@@ -38,53 +35,12 @@ QUIET = 1e-2  # 20 dB below what was heard before is silence
 KEEP = 1e-2  # of the energy, in favour of the order there is
 
 
-def piece_sizes(
-    chunk_s: float, overlap_s: float | None, sample_rate: int
-) -> tuple[int, int]:
-    """From seconds to samples.
-
-    Arguments
-    ---------
-    chunk_s : float
-        Seconds of a piece.
-    overlap_s : float, optional
-        Seconds that consecutive pieces share, at most half a piece; by
-        default `OVERLAP_S`, and at most a quarter of a piece.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    tuple[int, int]
-        Samples of a piece and of the overlap.
-
-    Raises
-    ------
-    InputError
-        If there are no such pieces.
-
-    Example
-    -------
-    >>> piece_sizes(10.0, None, 8000), piece_sizes(10.0, 5.0, 8000)
-    ((80000, 20000), (80000, 40000))
-    """
-    if overlap_s is None:
-        overlap_s = min(OVERLAP_S, chunk_s / 4)
-    chunk, overlap = chunk_s * sample_rate, overlap_s * sample_rate
-    if not (math.isfinite(chunk) and 1 <= overlap <= chunk / 2):
-        raise InputError(
-            f"pieces of {chunk_s:g} s that share {overlap_s:g} s: give "
-            "seconds, with an overlap above 0 and up to half a piece"
-        )
-    return round(chunk), min(round(overlap), round(chunk) // 2)
-
-
 def separate_in_pieces(
     blocks: Iterable[torch.Tensor],
     separate: Callable[[torch.Tensor], torch.Tensor],
-    chunk: int,
-    overlap: int,
-    batch_size: int = 1,
+    pieces: Pieces,
+    sample_rate: int,
+    device: str = "cpu",
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Separates a recording of any length in bounded memory.
 
@@ -99,13 +55,13 @@ def separate_in_pieces(
         The recording, in consecutive blocks ``[n]``.
     separate : Callable
         Gives the voices ``[B, T, S]`` of mixtures ``[B, T]``.
-    chunk : int
-        Samples of a piece.
-    overlap : int
-        Samples that a piece shares with the one before. The last piece ends
-        with the recording and shares more.
-    batch_size : int
-        Pieces that are separated at once.
+    pieces : Pieces
+        How to cut. The last piece ends with the recording, and shares more
+        with the one before than the others do.
+    sample_rate : int
+        Of the recording, in Hz.
+    device : str
+        Where ``separate`` computes.
 
     Yields
     ------
@@ -117,8 +73,7 @@ def separate_in_pieces(
     Raises
     ------
     InputError
-        If ``overlap`` is not between 1 and half of ``chunk``, or
-        ``batch_size`` not positive.
+        If the recording has no samples.
 
     Example
     -------
@@ -126,22 +81,17 @@ def separate_in_pieces(
     >>> def above_and_below(mixture):
     ...     return torch.stack([mixture.clamp(min=0), mixture.clamp(max=0)], 2)
     >>> parts = separate_in_pieces(
-    ...     recording.split(99), above_and_below, chunk=200, overlap=50
+    ...     recording.split(99), above_and_below, Pieces(0.2), sample_rate=1000
     ... )
     >>> voices = torch.cat([voices for _, voices in parts])
     >>> torch.equal(voices, above_and_below(recording[None])[0])
     True
     """
-    if not 1 <= overlap <= chunk // 2:
-        raise InputError(
-            f"an overlap of {overlap} samples does not fit pieces of {chunk}: "
-            "give at least 1 and at most half a piece"
-        )
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; give at least 1")
+    chunk, overlap = pieces.in_samples(sample_rate)
     joiner = _Joiner(separate, overlap)
-    pieces = _cut(blocks, chunk, overlap)
-    while batch := list(itertools.islice(pieces, batch_size)):
+    cut = _cut(blocks, chunk, overlap)
+    num_at_once = pieces.num_at_once(device)
+    while batch := list(itertools.islice(cut, num_at_once)):
         voices = separate(torch.stack([mixture for _, mixture in batch]))
         for (start, mixture), voice in zip(batch, voices, strict=True):
             yield joiner.add(start, mixture, voice)

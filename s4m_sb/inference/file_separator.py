@@ -1,31 +1,30 @@
 """The voices of many recordings: short ones together, long ones in pieces."""
 
 import errno
+import functools
 import re
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.inference.batching import batches_by_length
-from s4m_sb.inference.chunking import CHUNK_S, piece_sizes
 from s4m_sb.inference.interface import S4MSeparation
 from s4m_sb.inference.levels import check_normalization, normalize_voices
+from s4m_sb.inference.pieces import Pieces, at_once_s
 from s4m_sb.inference.recordings import Recording, remove_leftovers
 from s4m_sb.inference.spectrogram import plot_separation
 from s4m_sb.inference.voice_files import write_voices
 
 WHOLE_S = 60.0  # recordings that are longer are cut, if nothing else is said
-# Seconds of audio at once. Memory grows with them: 60 s take about 2.1 GiB
-# with S4M-tiny. Only an accelerator is faster with more of them.
-AT_ONCE_S = 60.0
-AT_ONCE_ON_CPU_S = CHUNK_S
+PICTURE_WIDTH = 9.0  # inches
+MOST_PADDING = 0.25  # of a batch
 
 # What PyTorch and its libraries say (oneDNN the last) when an allocation
 # fails, but not when a kernel makes an illegal memory access.
@@ -46,10 +45,12 @@ class Outcome:
     ---------
     recording : Recording
         What was to be separated.
-    written : tuple of Path
-        Its voices and, if it was drawn, its picture.
+    voices : tuple of Path
+        The files of its voices.
+    picture : Path, optional
+        That of its spectrograms, if they were drawn.
     error : str
-        Why there are none.
+        Why there are no voices.
     skipped : bool
         Whether they were there before.
     sample_rate : int, optional
@@ -61,7 +62,8 @@ class Outcome:
     """
 
     recording: Recording
-    written: tuple[Path, ...] = ()
+    voices: tuple[Path, ...] = ()
+    picture: Path | None = None
     error: str = ""
     skipped: bool = False
     sample_rate: int | None = None
@@ -75,6 +77,11 @@ class Outcome:
             return "failed"
         return "skipped" if self.skipped else "separated"
 
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """All its files."""
+        return self.voices + ((self.picture,) if self.picture else ())
+
 
 class FileSeparator:
     """Separates recordings and writes their voices.
@@ -85,16 +92,13 @@ class FileSeparator:
         The model.
     normalize : str
         The level of the voices; see `levels.normalize_voices`.
-    chunk_s : float, optional
-        Cut recordings that are longer into pieces of so many seconds; 0
-        never does. By default those above 60 s are cut into pieces of 30 s.
-    overlap_s : float, optional
-        Seconds that consecutive pieces share; see `chunking.piece_sizes`.
-    batch_size : int, optional
-        Recordings of about the same length, or pieces of one, that are
-        separated at once; by default as many as make 60 s, or 30 s on a CPU.
-    plot : bool
-        Also draw spectrograms.
+    pieces : Pieces
+        How to cut long recordings. Its ``batch_size`` counts also short ones
+        of about the same length, which are separated at once.
+    whole_s : float
+        Recordings up to so many seconds are not cut.
+    picture_width : float, optional
+        Also draw spectrograms, so many inches wide.
     progress : bool
         Show a progress bar for each recording that is cut.
 
@@ -107,7 +111,7 @@ class FileSeparator:
     Raises
     ------
     InputError
-        If an option makes no sense.
+        If ``normalize`` is unknown.
 
     Example
     -------
@@ -125,32 +129,21 @@ class FileSeparator:
         self,
         model: S4MSeparation,
         normalize: str = "peak",
-        chunk_s: float | None = None,
-        overlap_s: float | None = None,
-        batch_size: int | None = None,
-        plot: bool = False,
+        pieces: Pieces = Pieces(),  # noqa: B008  (frozen)
+        whole_s: float = WHOLE_S,
+        picture_width: float | None = None,
         progress: bool = False,
     ):
+        check_normalization(normalize)
         self.model = model
         self.sample_rate = model.hparams.sample_rate
         self.num_spks = model.hparams.num_spks
         self.normalize = normalize
-        self.chunk_s = CHUNK_S if chunk_s is None else chunk_s
-        self.overlap_s = overlap_s
-        self.batch_size = batch_size
-        self.plot = plot
+        self.pieces = pieces
+        self.whole_s = whole_s
+        self.picture_width = picture_width
         self.progress = progress
         self.fault: Exception | None = None
-        check_normalization(normalize)
-        batches_by_length([], batch_size)
-        on_cpu = torch.device(model.device).type == "cpu"
-        self.at_once_s = AT_ONCE_ON_CPU_S if on_cpu else AT_ONCE_S
-        longest_s = WHOLE_S if chunk_s is None else chunk_s
-        if chunk_s == 0:
-            longest_s = float("inf")
-        else:
-            piece_sizes(self.chunk_s, overlap_s, self.sample_rate)
-        self.longest = longest_s * self.sample_rate  # that is not cut
 
     def done_before(self, recording: Recording) -> Outcome | None:
         """Tells whether there is nothing left to do for a recording.
@@ -167,15 +160,12 @@ class FileSeparator:
         """
         try:
             if not recording.is_done(
-                self.num_spks, self.sample_rate, self.plot
+                self.num_spks, self.sample_rate, bool(self.picture_width)
             ):
                 return None
-            written = recording.outputs(self.num_spks)
-            num_frames = audio_info(written[0]).num_frames
+            return self._outcome(recording, skipped=True)
         except (InputError, OSError):
             return None
-        written += [recording.picture] * self.plot
-        return self._outcome(recording, written, num_frames, skipped=True)
 
     def separate(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
         """Separates recordings; one that fails does not stop the others.
@@ -213,21 +203,31 @@ class FileSeparator:
             try:
                 num_frames = recording.num_frames(self.sample_rate)
             except InputError as error:
-                yield _failure(recording, error)
+                yield self._failure(recording, error)
                 continue
-            if num_frames > self.longest:
+            if num_frames > self.whole_s * self.sample_rate:
                 long.append(recording)
             else:
                 short.append(recording)
                 lengths.append(num_frames)
         for recording in long:
-            yield self._in_pieces(recording)
+            yield self._written(
+                recording,
+                functools.partial(
+                    self.model.separate_to_files,
+                    recording.path,
+                    normalize=self.normalize,
+                    pieces=self.pieces,
+                    progress=self.progress,
+                ),
+            )
+        max_items, max_total = self.pieces.batch_size, None
+        if max_items is None:
+            max_total = round(at_once_s(self.model.device) * self.sample_rate)
         batches = batches_by_length(
             lengths,
-            self.batch_size,
-            None
-            if self.batch_size
-            else round(self.at_once_s * self.sample_rate),
+            max_items,
+            max_total,
             # SpeechBrain's own networks see the padding.
             same_length=not getattr(
                 self.model.mods.masknet, "takes_num_frames", False
@@ -235,33 +235,6 @@ class FileSeparator:
         )
         for batch in batches:
             yield from self._together([short[position] for position in batch])
-
-    def _in_pieces(self, recording: Recording) -> Outcome:
-        start = time.perf_counter()
-        outputs = recording.outputs(self.num_spks)
-        at_once = max(1, int(self.at_once_s / self.chunk_s))
-        try:
-            self._remove_picture(recording)
-            self.model.separate_to_files(
-                recording.path,
-                outputs,
-                normalize=self.normalize,
-                chunk_s=self.chunk_s,
-                overlap_s=self.overlap_s,
-                batch_size=self.batch_size or at_once,
-                progress=self.progress,
-            )
-            # Not of the recording, whose header may promise more.
-            num_frames = audio_info(outputs[0]).num_frames
-            if self.plot:
-                mixture, _ = read_audio(recording.path, self.sample_rate)
-                voices = [read_audio(output)[0] for output in outputs]
-                self._draw(recording, mixture, torch.stack(voices, dim=1))
-                outputs.append(recording.picture)
-        except Exception as error:
-            return self._failure(recording, error)
-        elapsed_s = time.perf_counter() - start
-        return self._outcome(recording, outputs, num_frames, elapsed_s)
 
     def _together(self, recordings: Sequence[Recording]) -> Iterator[Outcome]:
         """In smaller batches, if they fail together."""
@@ -282,14 +255,13 @@ class FileSeparator:
         yield from failures
         share_s = (time.perf_counter() - start) / max(1, len(separated))
         for recording, mixture, voices in separated:
-            start = time.perf_counter()
-            try:
-                written = self._write(recording, mixture, voices)
-            except Exception as error:
-                yield self._failure(recording, error)
-                continue
-            elapsed_s = share_s + time.perf_counter() - start
-            yield self._outcome(recording, written, len(mixture), elapsed_s)
+            write = functools.partial(
+                write_voices,
+                [(mixture, voices)],
+                sample_rate=self.sample_rate,
+                normalize=self.normalize,
+            )
+            yield self._written(recording, write, share_s)
 
     def _voices(
         self, recordings: Sequence[Recording]
@@ -302,7 +274,7 @@ class FileSeparator:
             try:
                 mixture, _ = read_audio(recording.path, self.sample_rate)
             except InputError as error:
-                failures.append(_failure(recording, error))
+                failures.append(self._failure(recording, error))
             else:
                 read.append(recording)
                 mixtures.append(mixture)
@@ -321,60 +293,77 @@ class FileSeparator:
         ]
         return failures, list(zip(read, mixtures, trimmed, strict=True))
 
-    def _failure(self, recording: Recording, error: Exception) -> Outcome:
-        """Why one failed; a fault of the program is raised in the end."""
-        if isinstance(error, InputError | OSError) or _lacks_memory(error):
-            return _failure(recording, error)
-        if self.fault is None:
-            self.fault = error
-            traceback.clear_frames(error.__traceback__)  # and their tensors
-        reason = f"{recording}: {type(error).__name__}: {one_line(error)}"
-        return Outcome(recording, error=reason)
-
-    def _outcome(
+    def _written(
         self,
         recording: Recording,
-        written: list[Path],
-        num_frames: int,
-        elapsed_s: float | None = None,
-        skipped: bool = False,
+        write: Callable[[list[Path]], None],
+        elapsed_s: float = 0.0,
     ) -> Outcome:
-        return Outcome(
-            recording,
-            tuple(written),
-            skipped=skipped,
-            sample_rate=self.sample_rate,
-            duration_s=num_frames / self.sample_rate,
-            elapsed_s=elapsed_s,
+        """Has the voices written, and draws them."""
+        start = time.perf_counter()
+        try:
+            if self.picture_width:  # never beside voices that it does not show
+                recording.picture.unlink(missing_ok=True)
+            write(recording.outputs(self.num_spks))
+            if self.picture_width:
+                self._draw(recording, self.picture_width)
+            elapsed_s += time.perf_counter() - start
+            return self._outcome(recording, elapsed_s=elapsed_s)
+        except Exception as error:
+            return self._failure(recording, error)
+
+    def _draw(self, recording: Recording, width: float) -> None:
+        mixture, _ = read_audio(recording.path, self.sample_rate)
+        voices = torch.stack(
+            [read_audio(path)[0] for path in recording.outputs(self.num_spks)],
+            dim=1,
         )
-
-    def _write(
-        self, recording: Recording, mixture: torch.Tensor, voices: torch.Tensor
-    ) -> list[Path]:
-        self._remove_picture(recording)
-        scaled = normalize_voices(voices[None], mixture[None], self.normalize)
-        written = recording.outputs(self.num_spks)
-        write_voices([(mixture, scaled[0])], written, self.sample_rate, "none")
-        if self.plot:
-            self._draw(recording, mixture, voices)
-            written.append(recording.picture)
-        return written
-
-    def _remove_picture(self, recording: Recording) -> None:
-        """So that it never stands beside voices that it does not show."""
-        if self.plot:
-            recording.picture.unlink(missing_ok=True)
-
-    def _draw(
-        self, recording: Recording, mixture: torch.Tensor, voices: torch.Tensor
-    ) -> None:
         plot_separation(
             recording.picture,
             mixture,
             normalize_voices(voices[None], mixture[None], "mixture")[0],
             self.sample_rate,
-            title=recording.path.name,
+            title=Path(str(recording)).name,
+            width=width,
         )
+
+    def _outcome(self, recording: Recording, **more: Any) -> Outcome:
+        """Of one whose files are there."""
+        voices = tuple(recording.outputs(self.num_spks))
+        # Not of the recording, whose header may promise more.
+        num_frames = audio_info(voices[0]).num_frames
+        return Outcome(
+            recording,
+            voices,
+            recording.picture if self.picture_width else None,
+            sample_rate=self.sample_rate,
+            duration_s=num_frames / self.sample_rate,
+            **more,
+        )
+
+    def _failure(self, recording: Recording, error: Exception) -> Outcome:
+        """Why one failed; a fault of the program is raised in the end.
+
+        What is wrong with the disk is raised at once.
+        """
+        if isinstance(error, InputError):
+            reason = one_line(error)
+        elif _lacks_memory(error):
+            reason = (
+                f"{recording.path}: takes more memory than there is; give a "
+                "smaller --batch-size or --chunk"
+            )
+        elif isinstance(error, OSError):
+            if error.errno not in NAME_ERRORS:
+                raise error
+            reason = f"{error.filename or recording.path}: {error.strerror}"
+        else:
+            reason = f"{recording}: {type(error).__name__}: {one_line(error)}"
+            if self.fault is None:
+                self.fault = error
+                traceback.clear_frames(error.__traceback__)  # their tensors
+        reason = reason.replace(str(recording.path), str(recording))
+        return Outcome(recording, error=reason)
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -385,18 +374,52 @@ def _lacks_memory(error: Exception) -> bool:
     )
 
 
-def _failure(recording: Recording, error: Exception) -> Outcome:
-    """Why it failed, if that is no fault of the program or of the disk."""
-    if isinstance(error, InputError):
-        reason = one_line(error)
-    elif _lacks_memory(error):
-        reason = (
-            f"{recording.path}: takes more memory than there is; give a "
-            "smaller --batch-size or --chunk"
-        )
-    elif isinstance(error, OSError) and error.errno in NAME_ERRORS:
-        reason = f"{error.filename or recording.path}: {error.strerror}"
-    else:
-        raise error
-    reason = reason.replace(str(recording.path), str(recording))
-    return Outcome(recording, error=reason)
+def batches_by_length(
+    lengths: Sequence[int],
+    max_items: int | None = None,
+    max_total: int | None = None,
+    same_length: bool = False,
+) -> list[list[int]]:
+    """Divides items into batches, the longest first.
+
+    Those of a batch are of about the same length, so that little is padding.
+
+    Arguments
+    ---------
+    lengths : sequence of int
+        Length of each item.
+    max_items : int, optional
+        Most items of a batch.
+    max_total : int, optional
+        Largest length of a batch, padding included. A longer item is a batch
+        of its own.
+    same_length : bool
+        Take only items of one length together, so that nothing is padded.
+
+    Returns
+    -------
+    list[list[int]]
+        Positions in ``lengths``, each once. An item is at least three
+        quarters as long as the longest of its batch.
+
+    Example
+    -------
+    >>> batches_by_length([10, 40, 9, 38, 8], max_total=80)
+    [[1, 3], [0, 2, 4]]
+    """
+    shortest = 1.0 if same_length else 1 - MOST_PADDING
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches:
+            batch = batches[-1]
+            longest = lengths[batch[0]]
+            num_items = len(batch) + 1
+            if (
+                lengths[position] >= shortest * longest
+                and (max_items is None or num_items <= max_items)
+                and (max_total is None or num_items * longest <= max_total)
+            ):
+                batch.append(position)
+                continue
+        batches.append([position])
+    return batches

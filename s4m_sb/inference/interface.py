@@ -4,52 +4,34 @@ The shapes are those of SpeechBrain's ``SepformerSeparation``, whose models it
 also loads, so that one import replaces the other.
 """
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from speechbrain.inference.interfaces import Pretrained
-from speechbrain.utils.data_utils import split_path
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
-from speechbrain.utils.logger import get_logger
-from speechbrain.utils.run_opts import RunOptions
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from tqdm import tqdm
 
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import stream_audio
-from s4m_sb.errors import InputError, first_line, one_line
-from s4m_sb.inference.chunking import CHUNK_S, piece_sizes, separate_in_pieces
-from s4m_sb.inference.levels import (
-    RunningLevel,
-    check_normalization,
-    normalize_voices,
-)
+from s4m_sb.errors import InputError
+from s4m_sb.inference.chunking import separate_in_pieces
+from s4m_sb.inference.levels import Level, check_normalization
+from s4m_sb.inference.pieces import Pieces
 from s4m_sb.inference.voice_files import write_voices
 from s4m_sb.network.lengths import num_samples, sample_mask
 from s4m_sb.network.separate import separate
-from s4m_sb.pretrained.hparams import load_hparams
-from s4m_sb.pretrained.loading import (
-    check_inside,
-    check_pretrainer,
-    load_collected,
-    not_loaded,
-)
-from s4m_sb.pretrained.model_yaml import NUMBERS
-from s4m_sb.pretrained.shipped import (
-    DEFAULT_MODEL,
-    SHIPPED_MODELS,
-    shipped_names,
-)
-
-logger = get_logger(__name__)
+from s4m_sb.pretrained.fetching import fetched_audio
+from s4m_sb.pretrained.model import YAML, load_model
+from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS
+from s4m_sb.pretrained.shipped import DEFAULT_MODEL
 
 SECONDS_BAR = "{desc}: {bar} {n:.0f} of {total:.0f} s [{remaining} left]"
-WEB = ("http:", "https:")
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
+
+# Mixture [n] and voices [n, S] of a recording, part by part.
+Blocks = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 class S4MSeparation(Pretrained):
@@ -68,14 +50,14 @@ class S4MSeparation(Pretrained):
     S4MSeparation(num_spks=2, sample_rate=8000, num_parameters=..., device=cpu)
     """
 
-    HPARAMS_NEEDED = ["sample_rate", "num_spks"]
-    MODULES_NEEDED = ["encoder", "masknet", "decoder"]
+    HPARAMS_NEEDED = list(NUMBERS)
+    MODULES_NEEDED = list(MODULES)
 
     @classmethod
     def from_hparams(
         cls,
         source: str | os.PathLike = DEFAULT_MODEL,
-        hparams_file: str = "hyperparams.yaml",
+        hparams_file: str = YAML,
         overrides: dict | str | None = None,
         overrides_must_match: bool = True,
         savedir: str | os.PathLike | None = None,
@@ -140,40 +122,18 @@ class S4MSeparation(Pretrained):
             not trusted and does more than to describe a network, or less than
             to load all of it.
         """
-        folder = model_folder(source)
-        if folder is not None:
-            source, savedir = folder, None
-        fetch_options = {
-            "local_strategy": local_strategy,
-            "fetch_config": fetch_config,
-        }
-        with _place(str(source), savedir) as place:
-            yaml = _fetch_yaml(str(source), hparams_file, place, fetch_options)
-            if folder is not None and not trusted:
-                check_inside(yaml, folder)
-            hparams = load_hparams(
-                yaml, overrides or {}, overrides_must_match, trusted
-            )
-            try:
-                _check_model(hparams, cls.HPARAMS_NEEDED, cls.MODULES_NEEDED)
-                modules, pretrainer = hparams["modules"], hparams["pretrainer"]
-                if not trusted:
-                    check_pretrainer(pretrainer, folder or str(source))
-                    # SpeechBrain would take them: a compiler, another device.
-                    for option in RunOptions().as_dict():
-                        hparams.pop(option, None)
-                for key in not_loaded(pretrainer, modules):
-                    message = f"the pretrainer loads no parameters into '{key}'"
-                    if not trusted:
-                        raise InputError(message)
-                    logger.warning(f"{yaml}: {message}")
-            except InputError as error:
-                raise InputError(f"{yaml}: {error}") from error
-            hparams["savedir"] = savedir
-            pretrainer.set_collect_in(place)
-            load_collected(pretrainer, str(source), **fetch_options)
+        hparams = load_model(
+            source,
+            hparams_file,
+            overrides,
+            overrides_must_match,
+            savedir,
+            trusted,
+            local_strategy=local_strategy,
+            fetch_config=fetch_config,
+        )
         return cls(
-            modules=modules,
+            modules=hparams["modules"],
             hparams=hparams,
             run_opts=run_opts,
             freeze_params=freeze_params,
@@ -183,9 +143,8 @@ class S4MSeparation(Pretrained):
         self,
         mix: torch.Tensor,
         lengths: torch.Tensor | None = None,
+        pieces: Pieces | None = None,
         chunk_s: float | None = None,
-        overlap_s: float | None = None,
-        batch_size: int = 1,
     ) -> torch.Tensor:
         """Separates mixtures, as the network gives the voices.
 
@@ -197,15 +156,12 @@ class S4MSeparation(Pretrained):
         lengths : torch.Tensor, optional
             Relative lengths, ``[B]``: what lies behind is padding. It does
             not change the rest, and its voices are zero.
+        pieces : Pieces, optional
+            How to cut longer mixtures, which bounds the memory that the
+            network takes, and gives no gradients; see `chunking.py`. By
+            default they go through the network as they are.
         chunk_s : float, optional
-            Cut longer mixtures into pieces of so many seconds, which bounds
-            the memory that the network takes, and gives no gradients; see
-            `chunking.py`. By default they go through the network as they are.
-        overlap_s : float, optional
-            Seconds that consecutive pieces share; by default 4, and at most
-            a quarter of a piece.
-        batch_size : int
-            Pieces that are separated at once.
+            Short for ``pieces=Pieces(chunk_s)``.
 
         Returns
         -------
@@ -216,7 +172,7 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If ``mix`` has another shape, no samples, integers, or NaN or
-            infinite samples, or the pieces cannot overlap so.
+            infinite samples.
         """
         if mix.dim() == 1:
             mix = mix.unsqueeze(0)  # [T] -> [1, T]
@@ -235,10 +191,9 @@ class S4MSeparation(Pretrained):
             mix = mix.masked_fill(~sample_mask(num_samples(lengths, T), T), 0)
         if not mix.isfinite().all():
             raise InputError("mix holds NaN or infinite samples")
-        if chunk_s is not None:
-            return self._separate_items(
-                mix, lengths, chunk_s, overlap_s, batch_size
-            )
+        pieces = _pieces(pieces, chunk_s)
+        if pieces is not None:
+            return self._separate_items(mix, lengths, pieces)
         shortest = round(SHORTEST_S * self.hparams.sample_rate)
         if T < shortest:
             mix = F.pad(mix, (0, shortest - T))
@@ -264,10 +219,9 @@ class S4MSeparation(Pretrained):
         path: str | os.PathLike,
         savedir: str | os.PathLike | None = None,
         normalize: str = "peak",
-        chunk_s: float | None = None,
-        overlap_s: float | None = None,
-        batch_size: int = 1,
+        pieces: Pieces | None = None,
         progress: bool = False,
+        chunk_s: float | None = None,
     ) -> torch.Tensor:
         """Separates the voices of an audio file.
 
@@ -284,17 +238,15 @@ class S4MSeparation(Pretrained):
             replaced, never used in its place.
         normalize : str
             The level of the voices; see `levels.normalize_voices`.
-        chunk_s : float, optional
-            Read and separate the file in pieces of so many seconds, so that
-            only the voices grow with its length (4 bytes a sample and
-            voice); `separate_to_files` keeps not even those.
-        overlap_s : float, optional
-            Seconds that consecutive pieces share; by default 4, and at most
-            a quarter of a piece.
-        batch_size : int
-            Pieces that are separated at once.
+        pieces : Pieces, optional
+            Read and separate the file in such pieces, so that only the voices
+            grow with its length (4 bytes a sample and voice);
+            `separate_to_files` keeps not even those. By default it goes
+            through the network as it is.
         progress : bool
             Show a progress bar, if the file is separated in pieces.
+        chunk_s : float, optional
+            Short for ``pieces=Pieces(chunk_s)``.
 
         Returns
         -------
@@ -305,26 +257,25 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If the file is missing, empty, not audio, or has no samples or
-            NaN ones, if ``normalize`` is unknown, or the pieces cannot
-            overlap so.
+            NaN ones, or if ``normalize`` is unknown.
         """
         check_normalization(normalize)
-        with tempfile.TemporaryDirectory() as temporary:
-            local = _fetch_audio(path, savedir, temporary)
-            if chunk_s is not None:
-                blocks = self._separate_blocks(
-                    local, chunk_s, overlap_s, batch_size, progress
-                )
-                # The header of an MP3 file may promise more than there is.
-                voices = torch.empty(
-                    audio_info(local).num_frames_at(self.hparams.sample_rate),
-                    self.hparams.num_spks,
-                    dtype=next(self.mods.parameters()).dtype,
-                )
-                return _at_level(blocks, voices, normalize).to(self.device)
-            mix, _ = read_audio(local, self.hparams.sample_rate)
-        mix = mix.unsqueeze(0).to(self.device)  # [1, T]
-        return normalize_voices(self.separate_batch(mix), mix, normalize)
+        pieces = _pieces(pieces, chunk_s)
+        level = Level(self.hparams.num_spks)
+        num_done = 0
+        with fetched_audio(path, savedir) as local:
+            # The header of an MP3 file may promise more than there is.
+            whole = torch.empty(
+                audio_info(local).num_frames_at(self.hparams.sample_rate),
+                self.hparams.num_spks,
+                dtype=next(self.mods.parameters()).dtype,
+            )
+            for mixture, voices in self._blocks(local, pieces, progress):
+                level.add(voices, mixture)
+                whole[num_done : num_done + len(voices)] = voices
+                num_done += len(voices)
+        voices = whole[:num_done].div_(level.divisors(normalize))
+        return voices.unsqueeze(0).to(self.device)
 
     @torch.no_grad()
     def separate_to_files(
@@ -333,42 +284,28 @@ class S4MSeparation(Pretrained):
         outputs: Sequence[str | os.PathLike],
         savedir: str | os.PathLike | None = None,
         normalize: str = "peak",
-        chunk_s: float = CHUNK_S,
-        overlap_s: float | None = None,
-        batch_size: int = 1,
+        pieces: Pieces | None = Pieces(),  # noqa: B008  (frozen)
         progress: bool = False,
     ) -> None:
         """Separates an audio file of any length in bounded memory.
 
-        From disk to disk, in pieces: what `separate_file` gives in pieces,
-        as 32-bit float WAV files at the model's sample rate. They appear
-        when all of them are whole, or not at all.
+        From disk to disk: what `separate_file` gives, as 32-bit float WAV
+        files at the model's sample rate. They appear when all of them are
+        whole, or not at all.
 
         Arguments
         ---------
-        path : str or os.PathLike
+        path, savedir, normalize, progress
             As in `separate_file`.
         outputs : sequence of str or os.PathLike
             The files to write, one a voice.
-        savedir : str or os.PathLike, optional
-            As in `separate_file`.
-        normalize : str
-            The level of the voices; see `levels.normalize_voices`.
-        chunk_s : float
-            Seconds of a piece.
-        overlap_s : float, optional
-            Seconds that consecutive pieces share; by default 4, and at most
-            a quarter of a piece.
-        batch_size : int
-            Pieces that are separated at once.
-        progress : bool
-            Show a progress bar.
+        pieces : Pieces, optional
+            As there; None separates the file as it is.
 
         Raises
         ------
         InputError
-            As in `separate_file`, or if there are more or fewer ``outputs``
-            than voices.
+            As there, or if there are more or fewer ``outputs`` than voices.
         OSError
             If the voices cannot be written, as on a full disk.
         """
@@ -378,12 +315,9 @@ class S4MSeparation(Pretrained):
             raise InputError(
                 f"{len(outputs)} outputs for the {num_spks} voices of the model"
             )
-        with tempfile.TemporaryDirectory() as temporary:
-            local = _fetch_audio(path, savedir, temporary)
+        with fetched_audio(path, savedir) as local:
             write_voices(
-                self._separate_blocks(
-                    local, chunk_s, overlap_s, batch_size, progress
-                ),
+                self._blocks(local, pieces, progress),
                 outputs,
                 self.hparams.sample_rate,
                 normalize,
@@ -405,40 +339,39 @@ class S4MSeparation(Pretrained):
 
     @torch.no_grad()  # a graph over all pieces would not be bounded
     def _separate_items(
-        self,
-        mix: torch.Tensor,
-        lengths: torch.Tensor | None,
-        chunk_s: float,
-        overlap_s: float | None,
-        batch_size: int,
+        self, mix: torch.Tensor, lengths: torch.Tensor | None, pieces: Pieces
     ) -> torch.Tensor:
         """Voices ``[B, T, S]``, item by item in pieces."""
         T = mix.shape[1]
         counts = [T] * len(mix)
         if lengths is not None:
             counts = num_samples(lengths, T).tolist()
-        sample_rate = self.hparams.sample_rate
-        chunk, overlap = piece_sizes(chunk_s, overlap_s, sample_rate)
         items = []
         for item, count in zip(mix, counts, strict=True):
             blocks = separate_in_pieces(
-                [item[:count]], self.separate_batch, chunk, overlap, batch_size
+                [item[:count]],
+                self.separate_batch,
+                pieces,
+                self.hparams.sample_rate,
+                self.device,
             )
             voices = torch.cat([voices for _, voices in blocks])  # [n, S]
             items.append(F.pad(voices, (0, 0, 0, T - count)))
         return torch.stack(items)
 
-    def _separate_blocks(
-        self,
-        path: str | os.PathLike,
-        chunk_s: float,
-        overlap_s: float | None,
-        batch_size: int,
-        progress: bool,
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Mixture ``[n]`` and voices ``[n, S]`` of a file, part by part."""
+    def _blocks(
+        self, path: str | os.PathLike, pieces: Pieces | None, progress: bool
+    ) -> Blocks:
+        """Mixture and voices of a file, all at once if it is not cut."""
+
+        def separate_there(mix: torch.Tensor) -> torch.Tensor:
+            return self.separate_batch(mix).cpu()
+
         sample_rate = self.hparams.sample_rate
-        chunk, overlap = piece_sizes(chunk_s, overlap_s, sample_rate)
+        if pieces is None:
+            mixture, _ = read_audio(path, sample_rate)  # [T]
+            yield mixture, separate_there(mixture)[0]
+            return
         info = audio_info(path)
         with tqdm(
             total=info.num_frames / info.sample_rate,
@@ -450,205 +383,19 @@ class S4MSeparation(Pretrained):
         ) as bar:
             for mixture, voices in separate_in_pieces(
                 stream_audio(path, sample_rate),
-                lambda mix: self.separate_batch(mix).cpu(),
-                chunk,
-                overlap,
-                batch_size,
+                separate_there,
+                pieces,
+                sample_rate,
+                self.device,
             ):
                 yield mixture, voices
                 bar.update(len(mixture) / sample_rate)
 
 
-def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
-    """The folder of a model that is on this machine.
-
-    Arguments
-    ---------
-    source : str or os.PathLike
-        The name of a model that ships with the package, else a folder. A
-        path object is never taken for such a name.
-
-    Returns
-    -------
-    Path or None
-        None for what is to be fetched: a web address or ``owner/repository``
-        on the Hugging Face Hub.
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-
-    Example
-    -------
-    >>> model_folder("speechbrain/sepformer-wsj02mix") is None
-    True
-    """
-    shipped = shipped_names(SHIPPED_MODELS)
-    if source in shipped:
-        return SHIPPED_MODELS / source
-    folder = Path(source).expanduser()
-    name = str(source)
-    if name and folder.is_dir():  # no name at all would be the folder here
-        return folder
-    if name.startswith(WEB):
-        return None
-    owner, *rest = name.split("/")
-    if owner not in ("", ".", "..", "~") and len(rest) == 1 and rest[0]:
-        return None
-    raise InputError(
-        f"{name or repr(name)}: is neither a model folder nor a model of the "
-        f"package (which has: {', '.join(shipped) or 'none'})"
-    )
-
-
-def load_pretrained(
-    source: str | os.PathLike,
-    modules: dict[str, torch.nn.Module],
-    trusted: bool = False,
-) -> None:
-    """Loads a model's parameters into modules of the same network.
-
-    To go on training a model, or to evaluate it.
-
-    Arguments
-    ---------
-    source : str or os.PathLike
-        As for `S4MSeparation.from_hparams`.
-    modules : dict
-        ``encoder``, ``masknet`` and ``decoder``.
-    trusted : bool
-        As there: a network of one's own needs it.
-
-    Raises
-    ------
-    InputError
-        If there is no such model, or it is another network.
-    """
-    model = S4MSeparation.from_hparams(source, trusted=trusted)
-    for name in S4MSeparation.MODULES_NEEDED:
-        try:
-            modules[name].load_state_dict(model.mods[name].state_dict())
-        except RuntimeError as error:
-            reason = one_line(error)
-            raise InputError(
-                f"pretrained_model: the {name} of {source} is another "
-                f"network than that of the YAML ({reason})"
-            ) from error
-
-
-def _at_level(
-    blocks: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    whole: torch.Tensor,
-    normalize: str,
-) -> torch.Tensor:
-    """Voices ``[1, T, S]`` from parts of mixture and voices.
-
-    They are put into ``whole``, which may be longer than all parts.
-    """
-    level = RunningLevel(whole.shape[1])
-    num_done = 0
-    for mixture, voices in blocks:
-        level.add(voices, mixture)
-        whole[num_done : num_done + len(voices)] = voices
-        num_done += len(voices)
-    return whole[:num_done].div_(level.divisors(normalize)).unsqueeze(0)
-
-
-@contextlib.contextmanager
-def _place(
-    source: str, savedir: str | os.PathLike | None
-) -> Iterator[str | os.PathLike | None]:
-    """Where fetched files are put; SpeechBrain needs one for web addresses."""
-    if savedir is not None or not source.startswith(WEB):
-        yield savedir
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            yield temporary
-        except InputError as error:  # nobody would find that folder
-            message = str(error).replace(temporary, source.rstrip("/"))
-            raise InputError(message) from error
-
-
-def _fetch_yaml(
-    source: str,
-    hparams_file: str,
-    savedir: str | os.PathLike | None,
-    fetch_options: dict,
-) -> Path:
-    try:
-        path = fetch(
-            hparams_file, source=source, savedir=savedir, **fetch_options
-        )
-    except Exception as error:  # whatever the network and the Hub may raise
-        raise InputError(
-            f"{source}: no such folder, and it cannot be fetched "
-            f"({first_line(error)})"
-        ) from error
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; is this a model folder?")
-    return path
-
-
-def _fetch_audio(
-    path: str | os.PathLike,
-    savedir: str | os.PathLike | None,
-    temporary: str,
-) -> str | os.PathLike:
-    """The file itself if it is on this machine."""
-    name = str(path)
-    is_web = name.startswith(WEB)
-    is_hub = not os.path.isabs(name) and name.count("/") >= 2
-    if os.path.exists(path) or not (is_web or is_hub):
-        return path
-    source, file_name = split_path(name)
-    try:
-        return fetch(
-            file_name,
-            source=source,
-            savedir=savedir or temporary,
-            fetch_config=FetchConfig(overwrite=True),
-        )
-    except Exception as error:  # whatever the network and the Hub may raise
-        raise InputError(
-            f"{path}: no such file, and it cannot be fetched "
-            f"({first_line(error)})"
-        ) from error
-
-
-def _check_model(
-    hparams: dict, keys: Sequence[str], networks: Sequence[str]
-) -> None:
-    """Refuses what does not describe a model of ``networks``."""
-    for key in ("modules", "pretrainer", *keys):
-        if key not in hparams:
-            raise InputError(
-                f"has no '{key}'; a training run becomes a model by: "
-                "s4m export RESULTS_DIR OUT_DIR"
-            )
-    for key in NUMBERS:
-        value = hparams[key]
-        if type(value) is not int or value < 1:
-            raise InputError(
-                f"{key} is {value!r:.99}; give a whole number above 0"
-            )
-    modules = hparams["modules"]
-    for key in networks:
-        if not isinstance(modules, dict) or key not in modules:
-            raise InputError(f"has no '{key}' in its modules")
-    for key, module in modules.items():
-        if not isinstance(module, torch.nn.Module):
-            raise InputError(f"'{key}' in its modules is no network")
-        try:
-            torch.nn.ModuleDict({key: module})  # as SpeechBrain does later
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{key!r:.99} in its modules is no name for a network"
-            ) from error
-    num_spks = hparams["num_spks"]
-    num_masks = getattr(modules["masknet"], "num_spks", num_spks)
-    if num_masks != num_spks:
-        raise InputError(
-            f"num_spks is {num_spks}, but its masknet gives {num_masks} voices"
-        )
+def _pieces(pieces: Pieces | None, chunk_s: float | None) -> Pieces | None:
+    """How to cut, if at all, said in full or in short."""
+    if chunk_s is None:
+        return pieces
+    if pieces is not None:
+        raise InputError("give pieces or chunk_s, not both")
+    return Pieces(chunk_s)

@@ -48,15 +48,12 @@ def normalize_voices(
     check_normalization(normalize)
     if normalize == "none":
         return voices
-    if normalize == "mixture":
-        norms = voices.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        unit = voices / norms
-        products = unit.mT @ unit  # [B, S, S]
-        projections = unit.mT @ mix.unsqueeze(2)  # [B, S, 1]
-        return voices * (_gains(products, projections).mT / norms)
-    peaks = voices.abs().amax(dim=1)  # [B, S]
-    mix_peak = mix.abs().amax(dim=1)  # [B]
-    return voices / _divisors(peaks, mix_peak).unsqueeze(1)
+    divisors = []
+    for item, item_mix in zip(voices, mix, strict=True):
+        level = Level(voices.shape[2])
+        level.add(item, item_mix)
+        divisors.append(level.divisors(normalize))
+    return voices / torch.stack(divisors).unsqueeze(1).to(voices)
 
 
 def check_normalization(normalize: str) -> None:
@@ -78,11 +75,11 @@ def check_normalization(normalize: str) -> None:
         )
 
 
-class RunningLevel:
-    """Normalizes voices that come in blocks, all blocks of a voice alike.
+class Level:
+    """The level of voices that come in blocks, all blocks of a voice alike.
 
-    To the result of `normalize_voices` on the whole, up to the rounding of
-    sums in another order.
+    What `normalize_voices` gives to the whole, whatever the blocks, up to the
+    rounding of sums in another order.
 
     Arguments
     ---------
@@ -91,7 +88,7 @@ class RunningLevel:
 
     Example
     -------
-    >>> level = RunningLevel(2)
+    >>> level = Level(2)
     >>> voices = torch.tensor([[0.5, 0.1], [-0.2, 0.2]])
     >>> for block in voices.split(1):
     ...     level.add(block, block.sum(1))
@@ -119,6 +116,7 @@ class RunningLevel:
         """
         if len(mix) == 0:
             return
+        voices, mix = voices.cpu(), mix.cpu()  # not everywhere is float64
         self.peaks = torch.maximum(self.peaks, voices.abs().amax(dim=0))
         self.mix_peak = torch.maximum(self.mix_peak, mix.abs().amax())
         voices = voices.double()
@@ -147,24 +145,13 @@ class RunningLevel:
         if normalize == "none":
             return torch.ones_like(self.peaks)
         if normalize == "peak":
-            return _divisors(self.peaks[None], self.mix_peak[None])[0]
+            silent = self.peaks <= SILENT_VOICE * self.peaks.max()
+            if self.mix_peak <= SILENT_PEAK:
+                silent = torch.ones_like(silent)
+            return self.peaks.masked_fill(silent, 1.0)
         norms = self.products.diagonal().sqrt().clamp(min=1e-12)
-        gains = _gains(
-            (self.products / norms / norms.unsqueeze(1)).unsqueeze(0),
-            (self.projections / norms).view(1, -1, 1),
-        )
-        return (norms / gains.view(-1)).float()
-
-
-def _divisors(peaks: torch.Tensor, mix_peak: torch.Tensor) -> torch.Tensor:
-    """The peaks ``[B, S]``, but 1 for voices that are silent."""
-    silent = peaks <= SILENT_VOICE * peaks.amax(dim=1, keepdim=True)
-    silent = silent | (mix_peak <= SILENT_PEAK).unsqueeze(1)
-    return peaks.masked_fill(silent, 1.0)
-
-
-def _gains(products: torch.Tensor, projections: torch.Tensor) -> torch.Tensor:
-    """Least-squares gains ``[B, S, 1]`` of voices of norm 1, 0 if silent."""
-    # Voices that are nearly alike would get huge gains of opposite sign.
-    ridge = 1e-3 * torch.eye(products.shape[1]).to(products)
-    return torch.linalg.solve(products + ridge, projections)
+        unit = self.products / norms / norms.unsqueeze(1)  # [S, S]
+        # Voices that are nearly alike would get huge gains of opposite sign.
+        ridge = 1e-3 * torch.eye(len(norms)).to(unit)
+        gains = torch.linalg.solve(unit + ridge, self.projections / norms)
+        return (norms / gains).float()  # infinite for a silent one

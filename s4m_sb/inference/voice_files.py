@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from s4m_sb.audio.stream import WavWriter
-from s4m_sb.inference.levels import RunningLevel
+from s4m_sb.inference.levels import Level
 from s4m_sb.system.files import replacing
 
 
@@ -61,7 +61,7 @@ def write_voices(
             raise IsADirectoryError(
                 errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(output)
             )
-    level = RunningLevel(len(outputs))
+    level = Level(len(outputs))
     with contextlib.ExitStack() as names:
         temporaries = [names.enter_context(replacing(o)) for o in outputs]
         with contextlib.ExitStack() as files:

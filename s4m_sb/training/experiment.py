@@ -24,10 +24,10 @@ from speechbrain.utils.distributed import (
 )
 
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.inference.interface import load_pretrained
 from s4m_sb.mixing.dynamic import DynamicMixing
 from s4m_sb.pretrained.hparams import load_hparams
 from s4m_sb.pretrained.loading import load_parameters
+from s4m_sb.pretrained.model import load_pretrained
 from s4m_sb.pretrained.model_yaml import MODULES
 from s4m_sb.pretrained.shipped import shipped_names
 from s4m_sb.system.memory import keep_freed_memory

@@ -27,7 +27,9 @@ from s4m_sb.commands import separate
 from s4m_sb.commands.main import COMMANDS, main
 from s4m_sb.errors import InputError
 from s4m_sb.inference import spectrogram
-from s4m_sb.inference.interface import S4MSeparation, normalize_voices
+from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.inference.levels import normalize_voices
+from s4m_sb.inference.pieces import Pieces
 from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
 
 
@@ -325,7 +327,7 @@ def test_pieces_are_those_of_the_interface(model, mixture, tmp_path):
     arguments = ["--output", output, "--model", model, *pieces]
     assert run("separate", mixture, *arguments) == 0
     expected = S4MSeparation.from_hparams(model).separate_file(
-        mixture, chunk_s=1, overlap_s=0.1
+        mixture, pieces=Pieces(1, 0.1, batch_size=1)
     )
     for i in range(2):
         voice, _ = read_audio(output / f"mix_s{i + 1}.wav")

@@ -11,7 +11,8 @@ from s4m_sb.inference.recordings import Recording
 RECORDING = Recording(Path("in/ä\n.wav"), Path("out/ä\n"))
 DONE = Outcome(
     RECORDING,
-    (*RECORDING.outputs(2), RECORDING.picture),
+    tuple(RECORDING.outputs(2)),
+    RECORDING.picture,
     sample_rate=8000,
     duration_s=1 / 3,
     elapsed_s=2.0,

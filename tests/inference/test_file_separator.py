@@ -1,6 +1,7 @@
 """Many recordings: what each would give alone, whatever the others do."""
 
 import errno
+import math
 import os
 
 import numpy as np
@@ -13,11 +14,14 @@ from speech_like import speak
 
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.errors import InputError
-from s4m_sb.inference import file_separator as many_files
-from s4m_sb.inference.file_separator import FileSeparator
+from s4m_sb.inference import file_separator
+from s4m_sb.inference.file_separator import FileSeparator, batches_by_length
 from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.inference.pieces import Pieces
 from s4m_sb.inference.recordings import find_recordings
 
+# A recording is separated whole, or in pieces of one second.
+WHOLE_OR_CUT = [{}, {"pieces": Pieces(1), "whole_s": 1}]
 SECONDS = [0.5, 1.0, 1.0, 0.9, 3.1, 2.9, 0.01, 2.95]
 
 
@@ -60,7 +64,7 @@ def spy(model, monkeypatch):
     return shapes
 
 
-def check(outcomes, recordings, model, normalize="none", **pieces):
+def check(outcomes, recordings, model, normalize="none", pieces=None):
     """All are written, as the interface gives them one by one."""
     assert sorted(o.recording.path for o in outcomes) == sorted(
         recording.path for recording in recordings
@@ -69,7 +73,7 @@ def check(outcomes, recordings, model, normalize="none", **pieces):
         assert outcome.error == ""
         assert list(outcome.written) == outcome.recording.outputs(2)
         expected = model.separate_file(
-            outcome.recording.path, normalize=normalize, **pieces
+            outcome.recording.path, normalize=normalize, pieces=pieces
         )[0]
         for path, voice in zip(outcome.written, expected.T, strict=True):
             found, sample_rate = read_audio(path)
@@ -83,7 +87,7 @@ def test_batches_give_what_each_gives_alone(
     model, recordings, monkeypatch, batch_size
 ):
     shapes = spy(model, monkeypatch)
-    separator = FileSeparator(model, "none", batch_size=batch_size)
+    separator = FileSeparator(model, "none", Pieces(batch_size=batch_size))
     outcomes = list(separator.separate(recordings))
     sizes = [shape[0] for shape in shapes]
     assert (
@@ -100,7 +104,7 @@ def test_batches_give_what_each_gives_alone(
 
 
 def test_one_by_one_is_bit_for_bit_the_interface(model, recordings):
-    separator = FileSeparator(model, batch_size=1)
+    separator = FileSeparator(model, pieces=Pieces(batch_size=1))
     for outcome in separator.separate(recordings):
         expected = model.separate_file(outcome.recording.path)[0]
         for path, voice in zip(outcome.written, expected.T, strict=True):
@@ -150,28 +154,29 @@ def test_a_batch_is_bounded_by_its_seconds(
 
 def test_long_ones_are_cut(model, recordings, monkeypatch):
     shapes = spy(model, monkeypatch)
-    separator = FileSeparator(model, "none", chunk_s=1, overlap_s=0.2)
+    pieces = Pieces(1, 0.2)
+    separator = FileSeparator(model, "none", pieces, whole_s=1)
     outcomes = list(separator.separate(recordings))
     # three recordings of about 3 s, in pieces of 1 s; the others are whole
     cut = [shape for shape in shapes if shape[1] == 8000 and shape[0] == 4]
     assert len(cut) == 3
     assert max(shape[1] for shape in shapes) == 8000
     monkeypatch.undo()
-    check(outcomes, recordings, model, chunk_s=1, overlap_s=0.2)
+    check(outcomes, recordings, model, pieces=pieces)
 
 
-@pytest.mark.parametrize("chunk_s", [None, 0])
+@pytest.mark.parametrize("options", [{}, {"whole_s": math.inf}])
 def test_above_a_minute_they_are_cut_unless_that_is_forbidden(
-    model, tmp_path, monkeypatch, chunk_s, device
+    model, tmp_path, monkeypatch, options, device
 ):
     noise = 0.1 * np.random.default_rng(0).standard_normal((61 * 8000, 2))
     soundfile.write(tmp_path / "long.wav", noise, 8000)
     soundfile.write(tmp_path / "minute.wav", noise[: 60 * 8000], 8000)
     shapes = spy(model, monkeypatch)
     recordings = find_recordings([tmp_path], tmp_path / "out")
-    outcomes = list(FileSeparator(model, chunk_s=chunk_s).separate(recordings))
+    outcomes = list(FileSeparator(model, **options).separate(recordings))
     assert [outcome.error for outcome in outcomes] == ["", ""]
-    if chunk_s == 0:
+    if options:
         assert shapes == [(1, 61 * 8000), (1, 60 * 8000)]
     elif device == "cpu":  # where pieces are no faster together
         assert shapes == [(1, 30 * 8000)] * 3 + [(1, 60 * 8000)]
@@ -184,7 +189,9 @@ def test_above_a_minute_they_are_cut_unless_that_is_forbidden(
 
 
 def test_pictures_are_drawn_of_whole_and_cut_ones(model, recordings):
-    separator = FileSeparator(model, chunk_s=1, plot=True)
+    separator = FileSeparator(
+        model, pieces=Pieces(1), whole_s=1, picture_width=6
+    )
     outcomes = list(separator.separate(recordings[3:5]))
     for outcome in outcomes:
         assert outcome.written[-1] == outcome.recording.picture
@@ -199,7 +206,7 @@ def test_one_that_fails_does_not_stop_its_batch(model, recordings):
     names[1].with_suffix(".wav").rename(names[1])  # equally long
     names[4].write_bytes(b"no audio")
     names[5].unlink()
-    separator = FileSeparator(model, chunk_s=2)
+    separator = FileSeparator(model, pieces=Pieces(2), whole_s=2)
     outcomes = list(separator.separate(recordings))
     errors = {o.recording.path: o.error for o in outcomes if o.error}
     assert set(errors) == {names[1], names[4], names[5]}
@@ -214,15 +221,15 @@ def test_one_that_fails_does_not_stop_its_batch(model, recordings):
     assert len(done) == 5
 
 
-@pytest.mark.parametrize("chunk_s", [None, 0, 1])
+@pytest.mark.parametrize("options", [*WHOLE_OR_CUT, {"whole_s": math.inf}])
 def test_one_that_does_not_say_its_length_is_like_the_others(
-    model, recordings, chunk_s
+    model, recordings, options
 ):
     told = recordings[4].path
     untold = told.with_name("untold.flac")
     write_flac_from_pipe(untold, *soundfile.read(told))
     recordings += find_recordings([untold], recordings[0].place.parent)
-    separator = FileSeparator(model, "none", chunk_s)
+    separator = FileSeparator(model, "none", **options)
     outcomes = list(separator.separate(recordings))
     assert [outcome.error for outcome in outcomes] == [""] * len(recordings)
     voices = [
@@ -245,10 +252,10 @@ NO_MEMORY = [
 ]
 
 
-@pytest.mark.parametrize(("chunk_s", "num_failed"), [(None, 2), (1, 5)])
+@pytest.mark.parametrize(("whole_s", "num_failed"), [(60, 2), (1, 5)])
 @pytest.mark.parametrize("error", NO_MEMORY)
 def test_too_little_memory_is_a_failure_of_one(
-    model, recordings, monkeypatch, chunk_s, num_failed, error
+    model, recordings, monkeypatch, whole_s, num_failed, error
 ):
     separate_batch = model.separate_batch
 
@@ -258,7 +265,9 @@ def test_too_little_memory_is_a_failure_of_one(
         return separate_batch(mix, *arguments)
 
     monkeypatch.setattr(model, "separate_batch", separate_or_fail)
-    separator = FileSeparator(model, chunk_s=chunk_s, batch_size=1)
+    separator = FileSeparator(
+        model, pieces=Pieces(1, batch_size=1), whole_s=whole_s
+    )
     outcomes = list(separator.separate(recordings))
     errors = [outcome.error for outcome in outcomes if outcome.error]
     assert len(errors) == num_failed
@@ -294,7 +303,7 @@ def test_one_too_large_to_be_read_does_not_stop_its_batch(
             raise MemoryError("Unable to allocate 18.3 MiB for an array")
         return read_audio(path, *arguments)
 
-    monkeypatch.setattr(many_files, "read_audio", read_or_fail)
+    monkeypatch.setattr(file_separator, "read_audio", read_or_fail)
     outcomes = list(FileSeparator(model).separate(recordings))
     assert len(outcomes) == len(recordings)
     (failed,) = [outcome for outcome in outcomes if outcome.error]
@@ -310,7 +319,7 @@ def test_a_name_that_cannot_be_written_is_a_failure_of_one(
     long_name = tmp_path / "in" / ("x" * 245 + ".wav")
     soundfile.write(long_name, np.zeros(800), 8000)
     recordings += find_recordings([long_name], tmp_path / "out")
-    separator = FileSeparator(model, chunk_s=1)  # the first is cut
+    separator = FileSeparator(model, **WHOLE_OR_CUT[1])  # the first is cut
     assert not any(map(separator.done_before, recordings))
     outcomes = list(separator.separate(recordings))
     errors = {o.recording.path: o.error for o in outcomes if o.error}
@@ -324,13 +333,13 @@ def test_a_name_that_cannot_be_written_is_a_failure_of_one(
     assert not recordings[4].outputs(2)[1].exists()
 
 
-@pytest.mark.parametrize("chunk_s", [None, 1])
-@pytest.mark.parametrize("plot", [False, True])
+@pytest.mark.parametrize("options", WHOLE_OR_CUT)
+@pytest.mark.parametrize("picture_width", [None, 6])
 def test_half_of_what_is_done_again_is_not_taken_for_done(
-    model, recordings, monkeypatch, chunk_s, plot
+    model, recordings, monkeypatch, options, picture_width
 ):
     """What it replaced is gone when the first voice gets its name."""
-    separator = FileSeparator(model, chunk_s=chunk_s, plot=plot)
+    separator = FileSeparator(model, picture_width=picture_width, **options)
     recording = recordings[4]
     (outcome,) = separator.separate([recording])
     assert separator.done_before(recording)
@@ -360,7 +369,7 @@ def test_half_of_what_is_done_again_is_not_taken_for_done(
     assert separator.done_before(recording)
 
 
-@pytest.mark.parametrize("chunk_s", [None, 1])
+@pytest.mark.parametrize("options", WHOLE_OR_CUT)
 @pytest.mark.parametrize(
     "error",
     [
@@ -370,19 +379,19 @@ def test_half_of_what_is_done_again_is_not_taken_for_done(
     ],
 )
 def test_a_fault_of_program_or_disk_is_not_hidden(
-    model, recordings, monkeypatch, chunk_s, error
+    model, recordings, monkeypatch, options, error
 ):
     def fail(mix, *arguments):
         raise error
 
     monkeypatch.setattr(model, "separate_batch", fail)
     with pytest.raises(type(error)) as raised:
-        list(FileSeparator(model, chunk_s=chunk_s).separate(recordings))
+        list(FileSeparator(model, **options).separate(recordings))
     assert str(raised.value).startswith(str(error))
 
 
-@pytest.mark.parametrize("chunk_s", [None, 1])
-def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, chunk_s):
+@pytest.mark.parametrize("options", WHOLE_OR_CUT)
+def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, options):
     path = tmp_path / "in" / "damaged.mp3"
     path.parent.mkdir()
     soundfile.write(path, speak(0, 0, 8.0, 8000), 8000)
@@ -390,7 +399,7 @@ def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, chunk_s):
     (recording,) = find_recordings([tmp_path / "in"], tmp_path / "out")
     num_frames = len(read_audio(path)[0])
     assert num_frames < 0.8 * recording.num_frames(8000)
-    separator = FileSeparator(model, chunk_s=chunk_s)
+    separator = FileSeparator(model, **options)
     (outcome,) = separator.separate([recording])
     assert outcome.duration_s == num_frames / 8000
     again = separator.done_before(recording)
@@ -398,10 +407,10 @@ def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, chunk_s):
     assert again.duration_s == outcome.duration_s
 
 
-@pytest.mark.parametrize("chunk_s", [None, 1])
+@pytest.mark.parametrize("options", WHOLE_OR_CUT)
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, OverflowError])
 def test_the_fault_of_one_does_not_stop_the_others(
-    model, recordings, monkeypatch, chunk_s, fault
+    model, recordings, monkeypatch, options, fault
 ):
     separate_batch = model.separate_batch
     full_scale = np.full(round(SECONDS[4] * 16000), 0.999)
@@ -413,7 +422,7 @@ def test_the_fault_of_one_does_not_stop_the_others(
         return separate_batch(mix, *arguments)
 
     monkeypatch.setattr(model, "separate_batch", separate_or_fail)
-    separator = FileSeparator(model, chunk_s=chunk_s)
+    separator = FileSeparator(model, **options)
     outcomes = []
     with pytest.raises(fault, match="cuDNN error"):
         for outcome in separator.separate(recordings):
@@ -424,16 +433,32 @@ def test_the_fault_of_one_does_not_stop_the_others(
     assert failed.error.startswith(f"{name}: {fault.__name__}: cuDNN error")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"normalize": "loud"}, "loud"),
-        ({"chunk_s": -1}, "pieces of -1 s"),
-        ({"chunk_s": 10, "overlap_s": 6}, "share 6 s"),
-        ({"overlap_s": 20}, "pieces of 30 s that share 20 s"),
-        ({"batch_size": 0}, "batch_size is 0"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(model, options, message):
-    with pytest.raises(InputError, match=message):
-        FileSeparator(model, **options)
+def test_an_unknown_level_is_refused(model):
+    with pytest.raises(InputError, match="loud"):
+        FileSeparator(model, "loud")
+
+
+# Batches
+
+
+@pytest.mark.parametrize("max_items", [None, 1, 3, 100])
+@pytest.mark.parametrize("max_total", [None, 50, 5000])
+@pytest.mark.parametrize("same_length", [False, True])
+def test_what_a_batch_is(max_items, max_total, same_length):
+    lengths = np.random.default_rng(0).integers(1, 100, size=300).tolist()
+    batches = batches_by_length(lengths, max_items, max_total, same_length)
+    assert sorted(sum(batches, [])) == list(range(300))
+    longest = [max(lengths[i] for i in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    for batch, most in zip(batches, longest, strict=True):
+        assert len(batch) <= (max_items or 300)
+        if max_total is not None and len(batch) > 1:
+            assert len(batch) * most <= max_total
+        for i in batch:
+            assert lengths[i] >= (1 if same_length else 0.75) * most
+
+
+def test_equal_lengths_fill_their_batches():
+    assert [len(batch) for batch in batches_by_length([5] * 10, 4)] == [4, 4, 2]
+    assert batches_by_length([5] * 10, max_total=25)[0] == [0, 1, 2, 3, 4]
+    assert batches_by_length([]) == []

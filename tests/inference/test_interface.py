@@ -2,13 +2,11 @@
 
 import functools
 import http.server
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
@@ -21,16 +19,11 @@ from speechbrain.inference.separation import SepformerSeparation
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import WavWriter
 from s4m_sb.errors import InputError
-from s4m_sb.inference import interface as inference
-from s4m_sb.inference.interface import (
-    S4MSeparation,
-    load_pretrained,
-    model_folder,
-)
+from s4m_sb.inference.interface import S4MSeparation
 from s4m_sb.inference.levels import NORMALIZATIONS, normalize_voices
+from s4m_sb.inference.pieces import Pieces
 from s4m_sb.metrics import pairwise_si_snr, pit_si_snr, si_snr
 from s4m_sb.network.separate import separate
-from s4m_sb.pretrained.hparams import load_hparams
 
 LENGTHS = [1, 2, 15, 16, 17, 799, 800, 801, 2345]
 
@@ -50,12 +43,6 @@ def model(folders):
     return S4MSeparation.from_hparams(folders["s4m"])
 
 
-@pytest.fixture
-def copy(folders, tmp_path):
-    """A model folder that a test may damage."""
-    return shutil.copytree(folders["s4m"], tmp_path / "copy")
-
-
 def mixture(num_frames=8000, sample_rate=8000, num_items=1):
     items = [
         speak(2 * i, 0, num_frames / sample_rate, sample_rate)
@@ -63,164 +50,6 @@ def mixture(num_frames=8000, sample_rate=8000, num_items=1):
         for i in range(num_items)
     ]
     return 0.4 * torch.from_numpy(np.stack(items))  # [B, T]
-
-
-def listing(folder):
-    return sorted(
-        (path.relative_to(folder), path.is_symlink(), path.read_bytes())
-        for path in folder.rglob("*")
-        if path.is_file()
-    )
-
-
-# Where a model comes from
-
-
-def test_a_local_folder_is_read_where_it_is(folders, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = listing(folders["s4m"])
-    savedir = tmp_path / "unused"
-    model = S4MSeparation.from_hparams(str(folders["s4m"]), savedir=savedir)
-    assert listing(folders["s4m"]) == before
-    assert list(tmp_path.iterdir()) == []
-    for name in ("encoder", "masknet", "decoder"):
-        state = torch.load(folders["s4m"] / f"{name}.ckpt")
-        for key, value in model.mods[name].state_dict().items():
-            assert torch.equal(value, state[key])
-    assert not any(module.training for module in model.mods.values())
-    assert not any(p.requires_grad for p in model.parameters())
-
-
-def test_two_folders_with_one_savedir_are_two_models(folders, tmp_path):
-    two, three = (
-        S4MSeparation.from_hparams(folders[name], savedir=tmp_path)
-        for name in ("s4m", "three")
-    )
-    mix = mixture()
-    assert two.separate_batch(mix).shape == (1, 8000, 2)
-    assert three.separate_batch(mix).shape == (1, 8000, 3)
-
-
-@pytest.mark.parametrize("with_savedir", [False, True])
-def test_a_hub_model_goes_through_speechbrain(
-    folders, tmp_path, monkeypatch, with_savedir
-):
-    asked = []
-
-    def download(repo_id, filename, **options):
-        asked.append((repo_id, filename))
-        return str(folders["s4m"] / filename)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    savedir = tmp_path / "hub" if with_savedir else None
-    model = S4MSeparation.from_hparams("somebody/s4m", savedir=savedir)
-    assert model.separate_batch(mixture()).shape == (1, 8000, 2)
-    assert {name for _, name in asked} >= {
-        "hyperparams.yaml",
-        "encoder.ckpt",
-        "masknet.ckpt",
-        "decoder.ckpt",
-    }
-    assert {repo for repo, _ in asked} == {"somebody/s4m"}
-    assert (savedir is None) or (savedir / "masknet.ckpt").exists()
-
-
-def test_a_model_of_the_package_has_a_short_name(folders, monkeypatch):
-    monkeypatch.setattr(inference, "SHIPPED_MODELS", folders["s4m"].parent)
-    assert model_folder("three") == folders["three"]
-    model = S4MSeparation.from_hparams("three")
-    assert model.hparams.num_spks == 3
-
-
-def test_the_name_of_a_shipped_model_is_no_folder_here(
-    folders, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inference, "SHIPPED_MODELS", folders["s4m"].parent)
-    (tmp_path / "three").mkdir()  # perhaps with its voices
-    assert model_folder("three") == folders["three"]
-    for source in ("./three", tmp_path / "three", Path("three")):
-        assert model_folder(source) == Path(source)
-
-
-@pytest.mark.parametrize("source", ["nosuch", "./no/such", "/no/such", "a/b/c"])
-def test_a_wrong_name_never_reaches_the_network(source, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
-    with pytest.raises(InputError, match=source):
-        S4MSeparation.from_hparams(source)
-
-
-def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
-    def fail(**options):
-        raise ConnectionError("cannot\nconnect")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(InputError, match=r"a/b: .*cannot\)"):
-        S4MSeparation.from_hparams("a/b")
-
-
-def test_parameters_that_the_hub_does_not_give_are_one_line(
-    folders, monkeypatch
-):
-    def download(repo_id, filename, **options):
-        if filename == "masknet.ckpt":
-            raise ConnectionError("cannot\nconnect")
-        return str(folders["s4m"] / filename)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(InputError, match=r"a/b: .*parameters.*\(cannot\)$"):
-        S4MSeparation.from_hparams("a/b")
-
-
-@pytest.mark.parametrize(
-    "name", ["hyperparams.yaml", "encoder.ckpt", "masknet.ckpt", "decoder.ckpt"]
-)
-def test_a_missing_file_is_named(copy, name):
-    (copy / name).unlink()
-    with pytest.raises(InputError, match=f"{name}: no such"):
-        S4MSeparation.from_hparams(copy)
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
-def test_a_broken_checkpoint_is_named(copy, content):
-    (copy / "masknet.ckpt").write_bytes(content)
-    with pytest.raises(InputError, match="masknet.ckpt: is no PyTorch"):
-        S4MSeparation.from_hparams(copy)
-
-
-@pytest.mark.parametrize("damage", ["missing", "other shape"])
-def test_parameters_that_do_not_fit_are_refused(copy, damage):
-    state = torch.load(copy / "masknet.ckpt")
-    name = next(iter(state))
-    if damage == "missing":
-        del state[name]
-    else:
-        state[name] = torch.zeros(3, 3, 3, 3)
-    torch.save(state, copy / "masknet.ckpt")
-    with pytest.raises(InputError, match=f"masknet.ckpt: does not fit.*{name}"):
-        S4MSeparation.from_hparams(copy)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("pretrainer:", "trainer:", "has no 'pretrainer'.*s4m export"),
-        ("num_spks: 2", "speakers: 2", "num_spks"),
-        ("sample_rate:", "rate:", "has no 'sample_rate'"),
-        ("    decoder: !ref", "    other: !ref", "has no 'decoder'"),
-        ("d_model: 8", "d_model: 0", "d_model.*0"),
-        ("d_model: 8", "d_modell: 8", "d_modell"),
-        ("S4MMaskNet", "NoSuchNet", "NoSuchNet"),
-        ("num_spks: 2", "num_spks: [", "hyperparams.yaml: "),
-    ],
-)
-def test_a_wrong_yaml_is_one_clear_line(copy, old, new, message):
-    yaml = copy / "hyperparams.yaml"
-    yaml.write_text(yaml.read_text().replace(old, new))
-    with pytest.raises(InputError, match=message) as caught:
-        S4MSeparation.from_hparams(copy)
-    assert str(yaml) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 # Batches
@@ -443,29 +272,6 @@ def test_gradients_flow_when_parameters_are_not_frozen(folders):
     assert all(p.grad is not None for p in model.mods.encoder.parameters())
 
 
-def test_overrides_reach_the_yaml(folders):
-    model = S4MSeparation.from_hparams(
-        folders["s4m"], overrides={"sample_rate": 16000}
-    )
-    assert model.hparams.sample_rate == 16000
-
-
-def test_a_training_starts_from_a_model(folders, model):
-    yaml = folders["s4m"] / "hyperparams.yaml"
-    modules = load_hparams(yaml)["modules"]
-    load_pretrained(folders["s4m"], modules)
-    for name, module in modules.items():
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, model.mods[name].state_dict()[key])
-            assert all(p.requires_grad for p in module.parameters())
-
-
-def test_a_training_does_not_start_from_another_network(folders):
-    modules = load_hparams(folders["s4m"] / "hyperparams.yaml")["modules"]
-    with pytest.raises(InputError, match="the masknet of .* another network"):
-        load_pretrained(folders["three"], modules)
-
-
 # Pieces
 
 
@@ -481,11 +287,11 @@ def recording(tmp_path):
 def test_one_piece_is_the_whole(model, recording):
     mix, _ = read_audio(recording, 8000)
     whole = model.separate_batch(mix)
-    pieces = {"chunk_s": 10, "overlap_s": 1}
-    assert torch.equal(model.separate_batch(mix, **pieces), whole)
+    pieces = Pieces(chunk_s=10, overlap_s=1)
+    assert torch.equal(model.separate_batch(mix, pieces=pieces), whole)
     for normalize in NORMALIZATIONS:
         torch.testing.assert_close(
-            model.separate_file(recording, normalize=normalize, **pieces),
+            model.separate_file(recording, normalize=normalize, pieces=pieces),
             model.separate_file(recording, normalize=normalize),
             # float32 rounding of the resampling, amplified with the voices
             atol=1e-4,
@@ -496,11 +302,11 @@ def test_one_piece_is_the_whole(model, recording):
 @pytest.mark.parametrize("num_frames", [1, 7999, 8000, 8001, 14001, 33333])
 def test_pieces_have_the_length_of_the_whole(model, num_frames):
     mix = torch.randn(2, num_frames)
-    voices = model.separate_batch(mix, chunk_s=1, overlap_s=0.25)
-    assert voices.shape == (2, num_frames, 2)
-    in_threes = model.separate_batch(
-        mix, chunk_s=1, overlap_s=0.25, batch_size=3
+    voices, in_threes = (
+        model.separate_batch(mix, pieces=Pieces(1, 0.25, batch_size))
+        for batch_size in (1, 3)
     )
+    assert voices.shape == (2, num_frames, 2)
     # float32 sums over other batches
     torch.testing.assert_close(in_threes, voices, atol=1e-5, rtol=1e-4)
 
@@ -517,18 +323,18 @@ def test_items_in_pieces_are_what_they_are_alone(model):
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_a_file_from_disk_to_disk(model, recording, tmp_path, normalize):
-    pieces = {"chunk_s": 2, "overlap_s": 0.5, "normalize": normalize}
-    expected = model.separate_file(recording, **pieces)
+    options = {"pieces": Pieces(2, 0.5), "normalize": normalize}
+    expected = model.separate_file(recording, **options)
     assert expected.shape == (1, 80000, 2)
     outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
-    model.separate_to_files(recording, outputs, **pieces)
+    model.separate_to_files(recording, outputs, **options)
     for i, output in enumerate(outputs):
         voice, sample_rate = read_audio(output)
         assert sample_rate == 8000
         assert torch.equal(voice, expected[0, :, i])
     assert sorted((tmp_path / "voices").iterdir()) == outputs
     mix, _ = read_audio(recording, 8000)
-    in_memory = model.separate_batch(mix, chunk_s=2, overlap_s=0.5)
+    in_memory = model.separate_batch(mix, pieces=options["pieces"])
     torch.testing.assert_close(
         expected,
         normalize_voices(in_memory, mix[None], normalize),
@@ -545,33 +351,40 @@ def test_half_a_recording_leaves_no_voices(model, recording, tmp_path):
     soundfile.write(broken, samples, 16000, subtype="FLOAT")
     outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
     with pytest.raises(InputError, match="broken.wav: holds NaN"):
-        model.separate_to_files(broken, outputs, chunk_s=1)
+        model.separate_to_files(broken, outputs, pieces=Pieces(1))
     assert list((tmp_path / "voices").iterdir()) == []
     with pytest.raises(InputError, match="broken.wav: holds NaN"):
         model.separate_file(broken, chunk_s=1)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"chunk_s": 0}, "pieces of 0 s"),
-        ({"chunk_s": -1}, "pieces of -1 s"),
-        ({"chunk_s": float("nan")}, "pieces of nan s"),
-        ({"chunk_s": float("inf"), "overlap_s": 1}, "pieces of inf s"),
-        ({"chunk_s": 4, "overlap_s": 2.5}, "share 2.5 s.*up to half a piece"),
-        ({"chunk_s": 4, "overlap_s": 0}, "share 0 s"),
-        ({"chunk_s": 4, "batch_size": 0}, "batch_size is 0"),
-        ({"chunk_s": 4, "normalize": "loud"}, "loud"),
-    ],
-)
-def test_pieces_that_make_no_sense_are_refused(
-    model, recording, tmp_path, options, message
-):
-    with pytest.raises(InputError, match=message):
-        model.separate_file(recording, **options)
-    outputs = [tmp_path / "voices" / f"{i}.wav" for i in range(2)]
-    with pytest.raises(InputError, match=message):
-        model.separate_to_files(recording, outputs, **options)
+def test_pieces_are_said_once(model, recording):
+    mix, _ = read_audio(recording, 8000)
+    pieces = Pieces(chunk_s=2)
+    assert torch.equal(
+        model.separate_batch(mix, chunk_s=2),
+        model.separate_batch(mix, pieces=pieces),
+    )
+    assert torch.equal(
+        model.separate_file(recording, chunk_s=2),
+        model.separate_file(recording, pieces=pieces),
+    )
+    for call, given in (
+        (model.separate_batch, mix),
+        (model.separate_file, recording),
+    ):
+        with pytest.raises(InputError, match="pieces or chunk_s, not both"):
+            call(given, pieces=pieces, chunk_s=2)
+        with pytest.raises(InputError, match="pieces of 0 s"):
+            call(given, chunk_s=0)
+
+
+def test_an_unknown_level_is_refused_before_any_work(model, tmp_path):
+    nothing = tmp_path / "nothing.wav"
+    outputs = [tmp_path / f"{i}.wav" for i in range(2)]
+    with pytest.raises(InputError, match="loud"):
+        model.separate_file(nothing, normalize="loud")
+    with pytest.raises(InputError, match="loud"):
+        model.separate_to_files(nothing, outputs, normalize="loud")
 
 
 def test_every_voice_needs_a_file(model, recording, tmp_path):
@@ -594,6 +407,7 @@ def growth_of_memory(folder, model, call):
     program = f"""
 import re
 from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.inference.pieces import Pieces
 model = S4MSeparation.from_hparams({str(model)!r})
 for name in ("{folder}/1", "{folder}/6"):
     {call}
@@ -615,14 +429,15 @@ VOICES_BYTES = 4 * 2 * 300 * 8000
 @needs_proc
 def test_memory_does_not_grow_with_the_recording(folders, tmp_path):
     outputs = "[name + '_1.wav', name + '_2.wav']"
-    call = f"model.separate_to_files(name + '.wav', {outputs}, chunk_s=10)"
+    pieces = "Pieces(10, batch_size=1)"
+    call = f"model.separate_to_files(name + '.wav', {outputs}, pieces={pieces})"
     assert growth_of_memory(tmp_path, folders["s4m"], call) < 5e6
     assert audio_info(tmp_path / "6_2.wav").num_frames == 360 * 8000
 
 
 @needs_proc
 def test_of_what_is_kept_the_voices_alone_grow(folders, tmp_path):
-    call = "model.separate_file(name + '.wav', chunk_s=10)"
+    call = "model.separate_file(name + '.wav', pieces=Pieces(10, batch_size=1))"
     growth = growth_of_memory(tmp_path, folders["s4m"], call)
     assert abs(growth - VOICES_BYTES) < 5e6
 
@@ -666,13 +481,21 @@ def test_real_voices_stay_apart_over_90_s(
     separate_batch = model.separate_batch
     generator = torch.Generator().manual_seed(1)
 
-    def permute(mix, *arguments, **options):
-        voices = separate_batch(mix, *arguments, **options)
-        order = torch.randperm(2, generator=generator)
-        return voices if options else voices[:, :, order]
+    def permute(mix, **options):
+        voices = separate_batch(mix, **options)
+        if options:
+            return voices
+        orders = [torch.randperm(2, generator=generator) for _ in voices]
+        return torch.stack(
+            [
+                voice[:, order]
+                for voice, order in zip(voices, orders, strict=True)
+            ]
+        )
 
     monkeypatch.setattr(model, "separate_batch", permute)
-    voices = model.separate_batch(mix, chunk_s=chunk_s, overlap_s=overlap_s)[0]
+    pieces = Pieces(chunk_s, overlap_s)
+    voices = model.separate_batch(mix, pieces=pieces)[0]
     _, order = pit_si_snr(estimate=voices[None], target=target[None])
     voices = voices[:, order[0]]
     for start in range(0, len(mix) - 8 * 8000 + 1, 6 * 8000):

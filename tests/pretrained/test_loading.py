@@ -26,9 +26,10 @@ from torch import nn
 
 from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError
-from s4m_sb.inference import interface as inference
-from s4m_sb.inference.interface import S4MSeparation, load_pretrained
+from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.pretrained import model as models
 from s4m_sb.pretrained.loading import load_parameters
+from s4m_sb.pretrained.model import load_pretrained
 from s4m_sb.training.export import export_model
 
 EXAMPLE = (
@@ -354,7 +355,7 @@ def test_no_part_stays_random(folders, tmp_path, name, network, monkeypatch):
     yaml.write_text(head)  # none at all
     assert "'encoder'" in refused(copy, "loads no parameters")
     warned = []
-    monkeypatch.setattr(inference.logger, "warning", warned.append)
+    monkeypatch.setattr(models.logger, "warning", warned.append)
     yaml.write_text(head + middle + loadables)
     assert works(S4MSeparation.from_hparams(copy, trusted=True))
     assert warned == [said]

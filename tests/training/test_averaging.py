@@ -13,7 +13,8 @@ from small_model import MODULES, NETWORK
 from speechbrain.dataio.batch import PaddedBatch
 
 from s4m_sb.errors import InputError
-from s4m_sb.inference.interface import S4MSeparation, load_pretrained
+from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.pretrained.model import load_pretrained
 from s4m_sb.training.averaging import WeightAverage
 from s4m_sb.training.export import export_model
 from s4m_sb.training.summary import about_test

@@ -25,15 +25,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``s4m demo``.
-
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        The command's own parser.
-    """
-    parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES
+    """Adds the options of ``s4m demo``."""
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -79,11 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs ``s4m demo`` until it is interrupted.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What `add_arguments` describes.
 
     Raises
     ------

@@ -1,12 +1,11 @@
 """What the demo page does with one recording, without the page.
 
-Above this file: `page.py`. Below it: `inference/interface.py`,
-the only way to separate.
+Above this file: `page.py`. Below it: `inference/file_separator.py`, the way
+in which `s4m separate` does it too.
 """
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,21 +13,13 @@ import torch
 from s4m_sb.audio.files import audio_info, write_audio
 from s4m_sb.audio.stream import stream_audio
 from s4m_sb.errors import InputError
+from s4m_sb.inference.file_separator import FileSeparator, Outcome
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.inference.levels import SILENT_PEAK, normalize_voices
-from s4m_sb.inference.spectrogram import plot_separation
+from s4m_sb.inference.levels import SILENT_PEAK
+from s4m_sb.inference.pieces import Pieces
+from s4m_sb.inference.recordings import Recording
 
 PICTURE_WIDTH = 6.0  # inches; readable on a telephone too
-
-
-@dataclass(frozen=True)
-class Separated:
-    """The files that the page shows, and how long they play."""
-
-    mixture: Path
-    voices: tuple[Path, ...]
-    picture: Path
-    duration_s: float
 
 
 def check_length(path: str | os.PathLike, max_seconds: float) -> None:
@@ -65,10 +56,9 @@ def separate_recording(
     path: str | os.PathLike,
     model: S4MSeparation,
     folder: str | os.PathLike,
-    chunk_s: float,
-    overlap_s: float,
+    pieces: Pieces,
     max_seconds: float,
-) -> Separated:
+) -> tuple[Path, Outcome]:
     """Separates a recording and draws the picture of it.
 
     Arguments
@@ -79,54 +69,43 @@ def separate_recording(
         The model.
     folder : str or os.PathLike
         Gets a new folder with the results.
-    chunk_s : float
-        Longer recordings are separated in pieces of so many seconds.
-    overlap_s : float
-        Seconds that consecutive pieces share.
+    pieces : Pieces
+        How to cut recordings that are longer than one of them.
     max_seconds : float
         The longest recording that is taken.
 
     Returns
     -------
-    Separated
-        WAV files at the model's sample rate, and a PNG file.
+    Path
+        The mixture, as a WAV file at the model's sample rate.
+    Outcome
+        Its voices and its picture.
 
     Raises
     ------
     InputError
         If the recording is not audio, empty, silent, too long, or holds NaN
-        or infinite samples, or the pieces cannot overlap so. The message
-        begins with ``path`` if it is the recording's fault.
+        or infinite samples. The message begins with ``path``.
     """
     check_length(path, max_seconds)
     sample_rate = model.hparams.sample_rate
-    mixture = torch.cat(list(stream_audio(path, sample_rate)))  # [T]
-    if mixture.abs().max() < SILENT_PEAK:
+    signal = torch.cat(list(stream_audio(path, sample_rate)))  # [T]
+    if signal.abs().max() < SILENT_PEAK:
         raise InputError(f"{path}: is silent; there are no voices in it")
-    voices = model.separate_file(
-        path, chunk_s=chunk_s, overlap_s=overlap_s, progress=True
-    ).cpu()  # [1, T, S]
-    place = Path(tempfile.mkdtemp(dir=folder))
-    stem = Path(path).stem
-    results = Separated(
-        mixture=place / f"{stem}_mix.wav",
-        voices=tuple(
-            place / f"{stem}_s{i + 1}.wav" for i in range(voices.shape[2])
-        ),
-        picture=place / f"{stem}.png",
-        duration_s=len(mixture) / sample_rate,
+    place = Path(tempfile.mkdtemp(dir=folder)) / Path(path).stem
+    mixture = place.with_name(f"{place.name}_mix.wav")
+    write_audio(mixture, signal, sample_rate)
+    separator = FileSeparator(
+        model,
+        pieces=pieces,
+        whole_s=pieces.chunk_s,
+        picture_width=PICTURE_WIDTH,
+        progress=True,
     )
-    write_audio(results.mixture, mixture, sample_rate)
-    for output, voice in zip(results.voices, voices[0].unbind(1), strict=True):
-        write_audio(output, voice, sample_rate)
-    plot_separation(
-        results.picture,
-        mixture,
-        normalize_voices(voices, mixture[None], "mixture")[0],
-        sample_rate,
-        width=PICTURE_WIDTH,
-    )
-    return results
+    (outcome,) = separator.separate([Recording(Path(path), place)])
+    if outcome.error:
+        raise InputError(outcome.error)
+    return mixture, outcome
 
 
 def _duration(seconds: float) -> str:

@@ -14,9 +14,10 @@ import gradio
 
 from s4m_sb.commands.demo.job import separate_recording
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.inference.chunking import CHUNK_S, OVERLAP_S
-from s4m_sb.inference.interface import S4MSeparation, model_folder
+from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.inference.pieces import OVERLAP_S, Pieces
 from s4m_sb.pretrained.card import describe_model
+from s4m_sb.pretrained.fetching import model_folder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_talkers.wav"
 MAX_WAITING = 16  # for their turn; one recording is separated at a time
@@ -149,10 +150,10 @@ def make_page(
         To be served.
     """
     num_players = max(choice.model.hparams.num_spks for choice in choices)
-    bar_of_separate_file = gradio.Progress(track_tqdm=True)
+    bar_of_the_separator = gradio.Progress(track_tqdm=True)
 
     def separate(
-        path, number, chunk_s, overlap_s, progress=bar_of_separate_file
+        path, number, chunk_s, overlap_s, progress=bar_of_the_separator
     ):
         choice = choices[number]
         try:
@@ -160,15 +161,19 @@ def make_page(
                 raise InputError("First record, upload or pick a recording.")
             if not _may_be_read(path):  # "is_stream" goes past the hook below
                 raise InputError(f"{path}: {ONLY_UPLOADS}")
-            results = separate_recording(
-                path, choice.model, folder, chunk_s, overlap_s, max_seconds
+            mixture, outcome = separate_recording(
+                path,
+                choice.model,
+                folder,
+                Pieces(chunk_s, overlap_s),
+                max_seconds,
             )
         except InputError as error:
             message = one_line(error)
             if path:
                 message = message.replace(str(path), Path(path).name)
             return _refused(message, num_players)
-        return _shown(Path(path).name, choice.name, results, num_players)
+        return _shown(choice.name, mixture, outcome, num_players)
 
     with gradio.Blocks(
         title="S4M: separate voices",
@@ -205,7 +210,7 @@ def make_page(
                     chunk = gradio.Slider(
                         5,
                         60,
-                        value=CHUNK_S,
+                        value=Pieces.chunk_s,
                         step=1,
                         label="Length of a piece (seconds)",
                         info="Longer recordings are separated piece by piece.",
@@ -296,23 +301,23 @@ def _label(choice):
     return ": ".join(filter(None, [choice.name, choice.summary]))
 
 
-def _shown(name, model_name, results, num_players):
+def _shown(model_name, mixture, outcome, num_players):
     """The values of the page's outputs after a separation."""
     text = (
-        f"{name}: {len(results.voices)} voices in {results.duration_s:.1f} s, "
-        f"by {model_name}."
+        f"{outcome.recording.path.name}: {len(outcome.voices)} voices in "
+        f"{outcome.duration_s:.1f} s, by {model_name}."
     )
     voices = [
-        gradio.update(value=str(path), visible=True) for path in results.voices
+        gradio.update(value=str(path), visible=True) for path in outcome.voices
     ]
     missing = num_players - len(voices)
     return [
         f"<p role='status' class='done'>{html.escape(text)}</p>",
         gradio.update(visible=True),
-        str(results.mixture),
+        str(mixture),
         *voices,
         *[gradio.update(value=None, visible=False)] * missing,
-        str(results.picture),
+        str(outcome.picture),
     ]
 
 
