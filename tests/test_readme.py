@@ -23,6 +23,12 @@ READMES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """A YAML that is built makes its output folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def blocks(language):
     """The code blocks of all READMEs in a language."""
     for readme in READMES:
