@@ -10,7 +10,7 @@ from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import RECIPES, REPOSITORY, WHAM, WSJ0MIX
 
 from s4m_sb.commands.main import _parser
-from s4m_sb.inference.interface import SHIPPED_MODELS
+from s4m_sb.pretrained.shipped import SHIPPED_MODELS
 
 PACKAGE = REPOSITORY / "s4m_sb"
 READMES = (
