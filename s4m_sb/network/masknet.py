@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from s4m_sb.errors import InputError
-from s4m_sb.network.fused.affine import Affine, linear
+from s4m_sb.network.fused.deferred import Deferred, linear
 from s4m_sb.network.fused.recompute import recomputed
 from s4m_sb.network.fused.uncompiled import uncompiled
 from s4m_sb.network.multiscale import MultiScaleBlock
@@ -144,28 +144,26 @@ class S4MMaskNet(nn.Module):
         stride = self.block.coarsest_stride
         padding = -L % stride
         x = features.transpose(1, 2)  # [B, L, F]
-        valid, frame_masks = None, None
+        valid, mask = None, None
         if num_frames is not None:
             valid = _frame_mask(num_frames, L, x.dtype)
             # Zero times NaN is NaN: what is behind the end is replaced.
             x = x.masked_fill(valid == 0, 0.0)
-            coarse = -(-num_frames // stride)  # frames of the coarsest scale
-            frame_masks = [
-                _frame_mask(coarse * (stride >> k), (L + padding) >> k, x.dtype)
-                for k in range(self.block.num_scales)
-            ]
-        x = self.bottleneck(self.input_norm(x, valid))
+            # Up to whole frames of the coarsest scale, padding is silence.
+            coarse = -(-num_frames // stride)
+            mask = _frame_mask(coarse * stride, L + padding, x.dtype)
+        x = linear(self.input_norm(Deferred(x, valid)), self.bottleneck).read()
         if valid is not None:
             x = x * valid
         mixture = F.pad(x, (0, 0, 0, padding))  # [B, L + padding, d_model]
 
         spectra = self.block.spectra(L + padding)
-        x = self._repeat(mixture, None, spectra, frame_masks)
+        x = self._repeat(mixture, None, spectra, mask)
         for _ in range(self.num_repeats - 1):
-            x = self._repeat(mixture, x, spectra, frame_masks)
+            x = self._repeat(mixture, x, spectra, mask)
 
-        h = Affine(x[:, :L], slope=self.output_act.weight)
-        x = linear(h, self.output.weight, self.output.bias)  # [B, L, S·F]
+        h = Deferred(x[:, :L]).prelu(self.output_act.weight)
+        x = linear(h, self.output).read()  # [B, L, S·F]
         x = F.relu(x).unflatten(-1, (self.num_spks, -1))
         return x.permute(2, 0, 3, 1)
 
@@ -174,14 +172,14 @@ class S4MMaskNet(nn.Module):
         mixture: torch.Tensor,
         x: torch.Tensor | None,
         spectra: list[torch.Tensor],
-        frame_masks: list[torch.Tensor] | None,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         if not (self.checkpoint_repeats and torch.is_grad_enabled()):
-            return self._apply_block(mixture, x, spectra, frame_masks)
+            return self._apply_block(mixture, x, spectra, mask)
         parts = [self.block] if x is None else [self.block, self.rejoin]
         return recomputed(
             lambda mixture, x, *spectra: self._apply_block(
-                mixture, x, list(spectra), frame_masks
+                mixture, x, list(spectra), mask
             ),
             [mixture, x, *spectra],
             [p for part in parts for p in part.parameters()],
@@ -192,11 +190,11 @@ class S4MMaskNet(nn.Module):
         mixture: torch.Tensor,
         x: torch.Tensor | None,
         spectra: list[torch.Tensor],
-        frame_masks: list[torch.Tensor] | None,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         if x is None:
-            return self.block(mixture, spectra, frame_masks)
-        return self.block(self.rejoin(mixture + x), spectra, frame_masks)
+            return self.block(mixture, spectra, mask)
+        return self.block(self.rejoin(mixture + x), spectra, mask)
 
 
 class Rejoin(nn.Module):
@@ -228,7 +226,7 @@ class Rejoin(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Applies it to ``[B, L, d_model]``."""
         scale, shift = self.weight.expand(1, 1, -1), self.bias.expand(1, 1, -1)
-        return Affine(x, scale, shift, self.act.weight).read()
+        return Deferred(x).then(scale, shift).prelu(self.act.weight).read()
 
 
 def _frame_mask(

@@ -1,132 +1,24 @@
-"""Global layer normalisation, folded into one scale and shift a channel.
+"""Norms, each a strategy: `Deferred` in, `Deferred` out.
 
-A global norm needs the mean and variance over all frames and channels. Both
-follow from each channel's own mean and variance, and so do those of any
-rescaled copy of the signal. `channel_moments` reads the signal once for
-them; what remains of the norm is one multiply-add, which the caller can
-fold into its next operation.
+The networks call a norm and know nothing else of it, so another one (over
+each frame alone, say, for a network that must not look ahead) takes
+this one's place by being given in its stead.
 
-Everything here works on ``[B, L, C]``.
+Above this file: `fusion.py`. Below it: `fused/deferred.py`.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from s4m_sb.network.fused.affine import Affine
-
-BLOCK_FRAMES = 1024
-
-
-class Moments(NamedTuple):
-    """Mean and variance over the frames, channel by channel, ``[B, 1, C]``."""
-
-    mean: torch.Tensor
-    var: torch.Tensor
-
-    def affine(self, scale: torch.Tensor, shift: torch.Tensor) -> "Moments":
-        """The moments of x · scale + shift."""
-        return Moments(self.mean * scale + shift, self.var * scale.square())
-
-
-class _ChannelMoments(torch.autograd.Function):
-    """Moments whose backward is a single multiply-add over the signal.
-
-    Of half precision it keeps the signal as it is, and computes in float32.
-    """
-
-    @staticmethod
-    def forward(ctx, signal, mask):
-        x = _single(signal)
-        ctx.count = x.shape[1]
-        if mask is not None:  # half precision cannot count
-            ctx.count = mask.sum(1, keepdim=True, dtype=x.dtype)
-        if mask is None and x.device.type == "cpu":
-            mean, var = _frame_statistics(x)
-        else:
-            # Two passes: differences to the mean keep the variance's digits.
-            mean = _masked(x, mask).sum(1, keepdim=True) / ctx.count
-            squares = _masked((x - mean).square_(), mask)
-            var = squares.sum(1, keepdim=True) / ctx.count
-        ctx.save_for_backward(signal, mean, mask)
-        return mean, var
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_mean, grad_var):
-        signal, mean, mask = ctx.saved_tensors
-        slope = 2 * grad_var / ctx.count
-        offset = grad_mean / ctx.count - mean * slope
-        grad = torch.addcmul(offset, _single(signal), slope)
-        return _masked(grad, mask).to(signal.dtype), None
-
-
-def _frame_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    # Those of a batch norm whose batch is made of frames: PyTorch's fastest
-    # passes over them on a CPU. They add frame after frame, so blocks of
-    # frames keep the digits.
-    moments = []
-    for item in x.contiguous():  # [L, C]
-        if len(item) <= BLOCK_FRAMES:
-            moments.append(torch.batch_norm_update_stats(item, None, None, 0.0))
-            continue
-        blocks = item.split(BLOCK_FRAMES)
-        statistics = [
-            torch.batch_norm_update_stats(block, None, None, 0.0)
-            for block in blocks
-        ]
-        means, variances = map(torch.stack, zip(*statistics, strict=True))
-        lengths = [len(block) / len(item) for block in blocks]
-        share = x.new_tensor(lengths).unsqueeze(1)
-        mean = (share * means).sum(0)
-        between = (means - mean).square()
-        moments.append((mean, (share * (variances + between)).sum(0)))
-    mean, var = map(torch.stack, zip(*moments, strict=True))  # [B, C]
-    return mean.unsqueeze(1), var.unsqueeze(1)
-
-
-def _single(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return x if mask is None else x * mask
-
-
-def channel_moments(
-    x: torch.Tensor, mask: torch.Tensor | None = None
-) -> Moments:
-    """Mean and variance of each channel over the frames.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Signal, ``[B, L, C]``; half precision is summed in float32.
-    mask : torch.Tensor, optional
-        1 for frames that count, 0 for padding, ``[B, L, 1]``.
-
-    Returns
-    -------
-    Moments
-        Mean and (biased) variance, each ``[B, 1, C]``.
-
-    Example
-    -------
-    >>> x = torch.randn(2, 100, 3)
-    >>> moments = channel_moments(x)
-    >>> var, mean = torch.var_mean(x, 1, keepdim=True, unbiased=False)
-    >>> torch.allclose(moments.var, var), torch.allclose(moments.mean, mean)
-    (True, True)
-    """
-    return Moments(*_ChannelMoments.apply(x, mask))
+from s4m_sb.network.fused.deferred import Deferred
 
 
 class GlobalNorm(nn.Module):
     """Global layer norm over frames and channels (gLN).
 
-    Luo and Mesgarani, "Conv-TasNet", 2019, equation 13.
+    Luo and Mesgarani, "Conv-TasNet", 2019, equation 13. Its mean and variance
+    follow from those of each channel, so it is a scale and a shift a channel,
+    and waits like them.
 
     Arguments
     ---------
@@ -137,7 +29,7 @@ class GlobalNorm(nn.Module):
 
     Example
     -------
-    >>> y = GlobalNorm(3)(torch.randn(2, 100, 3) * 5 + 1)
+    >>> y = GlobalNorm(3)(Deferred(torch.randn(2, 100, 3) * 5 + 1)).read()
     >>> bool(y.mean().abs() < 1e-5), y.shape
     (True, torch.Size([2, 100, 3]))
     """
@@ -154,30 +46,10 @@ class GlobalNorm(nn.Module):
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def affine(self, moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
-        """The norm of a signal with these moments is x · scale + shift.
-
-        Arguments
-        ---------
-        moments : Moments
-            Of the signal to be normalised.
-
-        Returns
-        -------
-        torch.Tensor
-            Scale, ``[B, 1, C]``.
-        torch.Tensor
-            Shift, ``[B, 1, C]``.
-        """
-        between, mean = torch.var_mean(
-            moments.mean, -1, correction=0, keepdim=True
-        )
-        var = moments.var.mean(-1, keepdim=True) + between
+    def forward(self, x: Deferred) -> Deferred:
+        """Normalises ``[B, L, C]``; frames that do not count have no part."""
+        mean, var = x.moments  # of each channel, [B, 1, C]
+        between, mean = torch.var_mean(mean, -1, correction=0, keepdim=True)
+        var = var.mean(-1, keepdim=True) + between
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return scale, torch.addcmul(self.bias, mean, scale, value=-1)
-
-    def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Normalises ``[B, L, C]``; frames with mask 0 do not count."""
-        return Affine(x, *self.affine(channel_moments(x, mask))).read()
+        return x.then(scale, torch.addcmul(self.bias, mean, scale, value=-1))

@@ -4,6 +4,8 @@ On ``[B, L, C]`` the convolution runs in the channels-last layout, where it is
 ten times faster on a CPU than `torch.nn.Conv1d` on ``[B, C, L]``. The
 gradient of its few weights is a handful of products of shifted signals, again
 several times faster than PyTorch's own.
+
+Above this file: `fusion.py` of the network. Below it: `deferred.py`.
 """
 
 import torch
@@ -13,7 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from s4m_sb.errors import InputError
-from s4m_sb.network.fused.affine import Affine, gradients
+from s4m_sb.network.fused.deferred import Deferred, gradients, written
+from s4m_sb.network.fused.moments import masked
 
 BLOCK_FRAMES = 512  # frames multiplied while they are in the CPU's cache
 
@@ -26,21 +29,24 @@ class DepthwiseConv(nn.Module):
     num_channels : int
         Number of channels C.
     kernel_size : int
-        Taps, odd; the input is padded by half of them on either side.
+        Taps, odd. A convolution of one tap and stride 1 waits, as a scale.
     stride : int
         The output has ceil(L / stride) frames.
     bias : bool
         Whether to add a bias a channel.
+    padding : str
+        Where zeros stand in for frames that there are not: half of them at
+        "both" ends, or all on the "left", so that no frame sees one to come.
 
     Raises
     ------
     InputError
-        If ``kernel_size`` is even, or below 1.
+        If ``kernel_size`` is even, or below 1, or ``padding`` is unknown.
 
     Example
     -------
     >>> conv = DepthwiseConv(8, kernel_size=5, stride=2)
-    >>> conv(Affine(torch.randn(2, 9, 8))).shape
+    >>> conv(Deferred(torch.randn(2, 9, 8))).read().shape
     torch.Size([2, 5, 8])
     """
 
@@ -50,14 +56,18 @@ class DepthwiseConv(nn.Module):
         kernel_size: int,
         stride: int = 1,
         bias: bool = True,
+        padding: str = "both",
     ):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise InputError(
                 f"kernel_size must be odd and positive, got {kernel_size}"
             )
+        if padding not in ("both", "left"):
+            raise InputError(f"padding must be both or left, got {padding!r}")
         self.kernel_size = kernel_size
         self.stride = stride
+        self.padding = padding
         self.weight = nn.Parameter(torch.empty(num_channels, 1, kernel_size))
         self.bias = nn.Parameter(torch.empty(num_channels)) if bias else None
         self.reset_parameters()
@@ -69,28 +79,33 @@ class DepthwiseConv(nn.Module):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(
-        self, x: Affine, mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: Deferred) -> Deferred:
         """Filters a signal.
 
         Arguments
         ---------
-        x : Affine
-            ``[B, L, C]``.
-        mask : torch.Tensor, optional
-            1 for frames that count, 0 for those that are silence,
-            ``[B, L, 1]``.
+        x : Deferred
+            ``[B, L, C]``. Frames that do not count are silence.
 
         Returns
         -------
-        torch.Tensor
+        Deferred
             ``[B, ceil(L / stride), C]``.
         """
         weight, bias, stride = self.weight, self.bias, self.stride
+        if self.kernel_size == 1 and stride == 1:
+            shift = None if bias is None else bias.expand(1, 1, -1)
+            return x.then(weight.view(1, 1, -1), shift)
+        left = self.kernel_size - 1
+        if self.padding == "both":
+            left //= 2
         if torch.is_grad_enabled():
-            return _DepthwiseConv.apply(*x[:4], mask, weight, bias, stride)
-        return _convolve(_masked(x.read(), mask), weight, bias, stride)
+            y = _DepthwiseConv.apply(
+                *x.parts, x.mask, weight, bias, stride, left
+            )
+        else:
+            y = _convolve(masked(x.value(), x.mask), weight, bias, stride, left)
+        return Deferred.made(y, None if x.mask is None else x.mask[:, ::stride])
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -103,13 +118,17 @@ def _convolve(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     stride: int,
+    left: int,
 ) -> torch.Tensor:
+    taps = weight.shape[-1]
+    if left != taps // 2:
+        x = F.pad(x, (0, 0, left, taps - 1 - left))
     y = F.conv2d(
         _channels_last(x),
         weight.unsqueeze(2),
         bias,
         stride=(1, stride),
-        padding=(0, weight.shape[-1] // 2),
+        padding=(0, taps // 2 if left == taps // 2 else 0),
         groups=x.shape[2],
     )
     return y.squeeze(2).transpose(1, 2)
@@ -122,64 +141,79 @@ class _DepthwiseConv(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, signal, scale, shift, slope, mask, weight, bias, stride):
+    def forward(
+        ctx, signal, scale, shift, slope, mask, weight, bias, stride, left
+    ):
         ctx.save_for_backward(signal, scale, shift, slope, mask, weight)
-        ctx.stride = stride
+        ctx.stride, ctx.left = stride, left
         ctx.bias_dtype = None if bias is None else bias.dtype
-        read = _masked(Affine(signal, scale, shift, slope).read(), mask)
-        return _convolve(read, weight, bias, stride)
+        read = masked(written(signal, scale, shift, slope), mask)
+        return _convolve(read, weight, bias, stride, left)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         *parts, mask, weight = ctx.saved_tensors
-        x, needed = Affine(*parts), ctx.needs_input_grad
+        needed = ctx.needs_input_grad
         # Under autocast the output, hence its gradient, is in half precision.
         weight = weight.to(grad.dtype)
         grad_weight = grad_bias = None
         if needed[5]:
-            read = _masked(x.read(), mask).to(grad.dtype)
-            grad_weight = _weight_gradient(read, grad, weight, ctx.stride)
+            read = masked(written(*parts), mask).to(grad.dtype)
+            grad_weight = _weight_gradient(
+                read, grad, weight, ctx.stride, ctx.left
+            )
         if needed[6]:
             grad_bias = grad.sum((0, 1), dtype=ctx.bias_dtype)
         inner: tuple[torch.Tensor | None, ...] = (None,) * 4
         if any(needed[:4]):
-            grad = _transposed(grad, weight, ctx.stride, x.signal.shape[1])
-            inner = gradients(x, _masked(grad, mask), needed)
-        return *inner, None, grad_weight, grad_bias, None
+            grad = _transposed(
+                grad, weight, ctx.stride, ctx.left, parts[0].shape[1]
+            )
+            inner = gradients(parts, masked(grad, mask), needed)
+        return *inner, None, grad_weight, grad_bias, None, None
 
 
 def _transposed(
-    grad: torch.Tensor, weight: torch.Tensor, stride: int, length: int
+    grad: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    left: int,
+    length: int,
 ) -> torch.Tensor:
     """The gradient of the signal, ``[B, length, C]``."""
-    reached = (grad.shape[1] - 1) * stride + 1
+    taps = weight.shape[-1]
+    cut = left if left == taps // 2 else 0  # at either end, by PyTorch
+    reached = (grad.shape[1] - 1) * stride + taps - 2 * cut
     y = F.conv_transpose2d(
         _channels_last(grad),
         weight.unsqueeze(2),
         stride=(1, stride),
-        padding=(0, weight.shape[-1] // 2),
-        output_padding=(0, length - reached),
+        padding=(0, cut),
+        output_padding=(0, left - cut + length - reached),
         groups=weight.shape[0],
     )
-    return y.squeeze(2).transpose(1, 2)
+    return y.squeeze(2).transpose(1, 2)[:, left - cut :]
 
 
 def _weight_gradient(
-    x: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor, stride: int
+    x: torch.Tensor,
+    grad: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    left: int,
 ) -> torch.Tensor:
     """The gradient of the taps, ``[C, 1, taps]``."""
     taps = weight.shape[-1]
+    padded = F.pad(x, (0, 0, left, taps - 1 - left))
     if x.device.type != "cpu":
         return conv2d_weight(
-            _channels_last(x),
+            _channels_last(padded),
             weight.unsqueeze(2).shape,
             _channels_last(grad),
             stride=(1, stride),
-            padding=(0, taps // 2),
             groups=weight.shape[0],
         ).squeeze(2)
-    padded = F.pad(x, (0, 0, taps // 2, taps // 2))
     windows = padded.unfold(1, taps, stride).transpose(2, 3)
     total = torch.zeros(
         (taps, weight.shape[0]),
@@ -193,7 +227,3 @@ def _weight_gradient(
         ):
             total += (w * g.unsqueeze(1)).sum(0, dtype=total.dtype)
     return total.T.unsqueeze(1)
-
-
-def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return x if mask is None else x * mask

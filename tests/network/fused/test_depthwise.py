@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from s4m_sb.errors import InputError
-from s4m_sb.network.fused.affine import Affine
+from s4m_sb.network.fused.deferred import Deferred
 from s4m_sb.network.fused.depthwise import BLOCK_FRAMES, DepthwiseConv
 
 SHAPES = [(5, 1, 9), (5, 2, 8), (5, 2, 9), (3, 2, 7), (1, 1, 4), (5, 1, 1)]
@@ -14,23 +14,32 @@ SHAPES += [(5, 3, 11), (3, 3, 10), (1, 2, 8), (5, 2, 1), (5, 2, 2)]
 
 def conv1d(x, conv):
     """The same with `torch.nn.functional.conv1d`."""
+    left = right = conv.kernel_size // 2
+    if conv.padding == "left":
+        left, right = 2 * left, 0
     y = F.conv1d(
-        x.transpose(1, 2),
+        F.pad(x.transpose(1, 2), (left, right)),
         conv.weight,
         conv.bias,
         stride=conv.stride,
-        padding=conv.kernel_size // 2,
         groups=x.shape[2],
     )
     return y.transpose(1, 2)
 
 
+def filtered(conv, x):
+    return conv(Deferred(x)).read()
+
+
+@pytest.mark.parametrize("padding", ["both", "left"])
 @pytest.mark.parametrize("taps, stride, length", SHAPES)
-def test_equals_conv1d(taps, stride, length):
-    conv = DepthwiseConv(3, taps, stride).double()
+def test_equals_conv1d(taps, stride, length, padding):
+    conv = DepthwiseConv(3, taps, stride, padding=padding).double()
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     parameters = [x, conv.weight, conv.bias]
-    ours, theirs = conv(Affine(x)), conv1d(x, conv)
+    ours, theirs = filtered(conv, x), conv1d(x, conv)
+    with torch.no_grad():
+        assert torch.equal(filtered(conv, x), ours)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)  # float64
     weights = torch.randn_like(ours)
     for mine, right in zip(
@@ -47,7 +56,7 @@ def test_gradient_of_more_than_one_block():
     x = torch.randn(2, 2 * length, 2, dtype=torch.float64)
     grads = [
         torch.autograd.grad(y.square().sum(), conv.weight)[0]
-        for y in (conv(Affine(x)), conv1d(x, conv))
+        for y in (filtered(conv, x), conv1d(x, conv))
     ]
     # float64 sums of 2000 products
     torch.testing.assert_close(*grads, rtol=1e-12, atol=0)
@@ -57,13 +66,13 @@ def test_trains_under_autocast():
     conv = DepthwiseConv(8, 5)
     x = torch.randn(2, 50, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        y = conv(Affine(x))
+        y = filtered(conv, x)
     assert y.dtype == torch.bfloat16
     y.float().square().sum().backward()
     half = [p.grad.clone() for p in (x, conv.weight, conv.bias)]
     for p in (x, conv.weight, conv.bias):
         p.grad = None
-    conv(Affine(x)).square().sum().backward()
+    filtered(conv, x).square().sum().backward()
     for mine, right in zip(half, (x, conv.weight, conv.bias), strict=True):
         assert mine.dtype == torch.float32
         # bfloat16 keeps 8 bits; the largest of some 100 roundings
@@ -74,7 +83,7 @@ def test_trains_under_autocast():
 def test_a_gradient_of_half_precision_is_summed_in_float32():
     conv = DepthwiseConv(1, 5)
     with torch.autocast("cpu", torch.bfloat16):
-        conv(Affine(torch.randn(1, 1003, 1))).sum().backward()
+        filtered(conv, torch.randn(1, 1003, 1)).sum().backward()
     # bfloat16 has 1000 and 1004 and none between
     assert conv.bias.grad.item() == 1003
 
@@ -90,7 +99,7 @@ def test_weights_are_drawn_as_those_of_conv1d():
 
 def test_only_needed_gradients_are_computed():
     conv = DepthwiseConv(3, 5, bias=False)
-    conv(Affine(torch.randn(1, 10, 3))).sum().backward()
+    filtered(conv, torch.randn(1, 10, 3)).sum().backward()
     assert conv.weight.grad.shape == (3, 1, 5)
 
 
@@ -98,3 +107,8 @@ def test_only_needed_gradients_are_computed():
 def test_bad_sizes_are_named(taps):
     with pytest.raises(InputError, match=str(taps)):
         DepthwiseConv(3, taps)
+
+
+def test_an_unknown_padding_is_named():
+    with pytest.raises(InputError, match="both or left, got 'right'"):
+        DepthwiseConv(3, 5, padding="right")
