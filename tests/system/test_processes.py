@@ -30,9 +30,8 @@ def die(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 3])
-def test_results_come_in_order_from_other_processes(chunk_size):
-    results = list(run_jobs(double, range(20), 2, chunk_size))
+def test_results_come_in_order_from_other_processes():
+    results = list(run_jobs(double, range(20), 2))
     assert [value for value, _ in results] == list(range(0, 40, 2))
     assert os.getpid() not in {process for _, process in results}
 
@@ -125,3 +124,41 @@ def group_lives(group):
     except ProcessLookupError:
         return False
     return True
+
+
+WRITES = """
+import pathlib, sys, time
+from s4m_sb.system.files import replacing
+from s4m_sb.system.processes import run_jobs
+folder = pathlib.Path(sys.argv[1])
+def write(number):
+    with replacing(folder / f"{number}.txt") as path, open(path, "w") as file:
+        print("half", file=file, flush=True)
+        time.sleep(1)
+        file.write("whole")
+    return number
+for number in run_jobs(write, range(9), num_jobs=2):
+    print(number, flush=True)
+"""
+
+
+def test_an_interrupt_leaves_nothing_half_written(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == b"0\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT  # a shell says 130
+        assert not group_lives(process.pid)
+    finally:
+        if group_lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert 2 <= len(written) < 9
+    assert set(written.values()) == {"half\nwhole"}
+    assert set(written) <= {f"{number}.txt" for number in range(9)}
