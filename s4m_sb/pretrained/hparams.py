@@ -6,7 +6,8 @@ from typing import Any
 from hyperpyyaml import load_hyperpyyaml
 
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.pretrained.safe_yaml import TOO_DEEP, check_form, load_checked
+from s4m_sb.pretrained.references import TOO_DEEP, check_form, compose
+from s4m_sb.pretrained.safe_yaml import load_checked
 
 
 def load_hparams(
@@ -54,8 +55,8 @@ def load_hparams(
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-            check_form(text)
             if trusted:
+                check_form(compose(text))
                 file.seek(0)  # it knows the folder of what is included
                 hparams = load_hyperpyyaml(
                     file, overrides, overrides_must_match
