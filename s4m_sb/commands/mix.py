@@ -10,13 +10,18 @@ Make a data set of mixtures from recordings of single speakers.
 
 Makes OUTPUT/wav8k/min/{tr,cv,tt}/{mix,s1,s2,...}: the layout of WSJ0-mix;
 with --noise that of WHAM!, with --noise and --reverb that of WHAMR!. The same
-command goes on where it was stopped."""
+command goes on where it was stopped.
+
+Everybody speaks all the time, or, with --conversation, in turns, with pauses
+and overlaps; beside them lies metadata.csv, which says who speaks when: a row
+that has a file is speech from the sample begin on, num_frames long."""
 
 EXAMPLES = """\
 examples:
   s4m mix my_speech my_mixtures --count 2000 500 500 --length 4
   s4m mix my_speech my_mixtures --num-spks 3 --sample-rate 16000
   s4m mix my_speech my_noisy_mixtures --noise my_noise --reverb
+  s4m mix my_speech my_talks --conversation --solo 0.2 --length 30
   s4m mix my_speech copy --metadata my_mixtures/wav8k/min/metadata.csv
 """
 
@@ -31,7 +36,18 @@ DRAWING = (
     "speaker_from",
     "snr",
     "reverb",
+    "speaker_weights",
+    "conversation",
 )
+# Options of --conversation, and what `Conversation` calls them.
+TURNS = {
+    "solo": "solo",
+    "turns": "turns",
+    "turn_length": "turn_s",
+    "gap": "gap_s",
+    "pause": "pause",
+    "pause_length": "pause_s",
+}
 # Options by the names that messages of the package give their values.
 OPTIONS = {
     "num_spks": "--num-spks",
@@ -42,7 +58,7 @@ OPTIONS = {
     "seed": "--seed",
     "num_jobs": "--jobs",
     "snr_range_db": "--snr",
-}
+} | {name: "--" + option.replace("_", "-") for option, name in TURNS.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +141,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default), or in the first three characters of the file's name",
     )
     parser.add_argument(
+        "--speaker-weights",
+        choices=("utterances", "duration", "uniform"),
+        help="how often a speaker is drawn: in proportion to the number of "
+        "utterances (default) or their duration, or all alike",
+    )
+    talk = parser.add_argument_group(
+        "conversations",
+        "In place of talking all the time; every mixture is a window of a "
+        "conversation that began before it and ends after it.",
+    )
+    talk.add_argument(
+        "--conversation",
+        action="store_true",
+        default=None,
+        help="the speakers take turns in --length seconds; of more than two "
+        "speakers, two to all of them take part",
+    )
+    talk.add_argument(
+        "--solo",
+        type=float,
+        metavar="SHARE",
+        help="share of the mixtures in which one speaker speaks alone and the "
+        "others are silent (default 0)",
+    )
+    talk.add_argument(
+        "--turns",
+        type=float,
+        metavar="SHARE",
+        help="share of the mixtures in which the speakers take turns (default: "
+        "all that are not solo); in the others all speak all the time",
+    )
+    talk.add_argument(
+        "--turn-length",
+        type=float,
+        nargs=2,
+        metavar=("SHORT", "LONG"),
+        help="of turns in seconds, log-normal, 95 %% between, none "
+        "beyond (default 0.5 8)",
+    )
+    talk.add_argument(
+        "--gap",
+        type=float,
+        nargs=2,
+        metavar=("MEAN", "DEVIATION"),
+        help="from the end of a turn to the next in seconds, normal; below 0 "
+        "they overlap (default 0.2 0.7: overlaps at 39 %% of the changes)",
+    )
+    talk.add_argument(
+        "--pause",
+        type=float,
+        metavar="PROBABILITY",
+        help="how often a turn is followed by a long pause instead (default "
+        "0.1)",
+    )
+    talk.add_argument(
+        "--pause-length",
+        type=float,
+        nargs=2,
+        metavar=("SHORT", "LONG"),
+        help="of it in seconds, uniform (default 1 4)",
+    )
+    parser.add_argument(
         "--metadata",
         metavar="FILE",
         help="make the data set again that has this metadata.csv; SPEECH is "
@@ -156,6 +234,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _make(arguments: argparse.Namespace) -> Path:
+    from s4m_sb.mixing.conversation import Conversation
     from s4m_sb.mixing.datasets.making import (
         LEVEL_RANGE_DB,
         NUM_MIXTURES,
@@ -171,6 +250,14 @@ def _make(arguments: argparse.Namespace) -> Path:
         for name in DRAWING
         if getattr(arguments, name) is not None
     }
+    turns = {
+        name: getattr(arguments, name)
+        for name in TURNS
+        if getattr(arguments, name) is not None
+    }
+    if turns and not arguments.conversation:
+        names = ", ".join("--" + name.replace("_", "-") for name in turns)
+        raise InputError(f"{names}: of no use without --conversation")
     if arguments.metadata is not None:
         if given:
             names = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -185,6 +272,13 @@ def _make(arguments: argparse.Namespace) -> Path:
         )
     if arguments.noise is None and "snr" in given:
         raise InputError("--snr is of no use without --noise")
+    conversation = None
+    if arguments.conversation:
+        if arguments.length is None:
+            raise InputError("--conversation needs --length, in seconds")
+        conversation = Conversation(
+            **{TURNS[name]: value for name, value in turns.items()}
+        )
     return make_mix_dataset(
         arguments.speech,
         arguments.output,
@@ -200,4 +294,6 @@ def _make(arguments: argparse.Namespace) -> Path:
         snr_range_db=tuple(given.get("snr", SNR_RANGE_DB)),
         reverb=given.get("reverb", False),
         progress=True,
+        speaker_weights=given.get("speaker_weights", "utterances"),
+        conversation=conversation,
     )

@@ -5,7 +5,7 @@ A recording of a given length is of one of three kinds.
 - ``solo``: one talker speaks all the time, the others never.
 - ``turns``: the talkers take turns. The recording is a window of a
   conversation that has been going on before it and goes on after it.
-- Otherwise all talkers speak all the time, fully overlapped, as in WSJ0-mix.
+- overlapped: all talkers speak all the time, as in WSJ0-mix.
 
 Turns are drawn one after the other:
 
@@ -56,9 +56,9 @@ class Conversation:
     ---------
     solo : float
         Share of the recordings in which only one talker speaks.
-    turns : float
-        Share of those in which talkers take turns. What is left to 1 is
-        fully overlapped.
+    turns : float, optional
+        Share of those in which talkers take turns; the rest, if there is
+        any, is overlapped. By default all that are not solo.
     turn_s : tuple[float, float]
         Short and long turns in seconds: 95 % are between, none outside.
     gap_s : tuple[float, float]
@@ -76,16 +76,15 @@ class Conversation:
 
     Example
     -------
-    >>> conversation = Conversation(turns=1.0)
     >>> rng = np.random.default_rng(3)
-    >>> for spans in conversation.draw(rng, 2, num_frames=80000, rate=8000):
+    >>> for spans in Conversation().draw(rng, 2, num_frames=80000, rate=8000):
     ...     print(spans)
     [(8408, 21923), (36479, 53527), (64021, 80000)]
     [(0, 8318), (18558, 31629), (39289, 71765)]
     """
 
     solo: float = 0.0
-    turns: float = 0.0
+    turns: float | None = None
     turn_s: tuple[float, float] = (0.5, 8.0)
     gap_s: tuple[float, float] = (0.2, 0.7)
     pause: float = 0.1
@@ -94,11 +93,13 @@ class Conversation:
     def __post_init__(self):
         for name in ("solo", "turns", "pause"):
             share = getattr(self, name)
+            if name == "turns" and share is None:
+                continue
             if not _is_number(share) or not 0 <= share <= 1:
                 raise InputError(
                     f"{name} is {share}; give a number from 0 to 1"
                 )
-        if self.solo + self.turns > 1:
+        if self.solo + (self.turns or 0) > 1:
             raise InputError(
                 f"solo is {self.solo} and turns is {self.turns}; they are "
                 "shares of all recordings, together at most 1"
@@ -122,6 +123,15 @@ class Conversation:
                 f"pause_s is {list(self.pause_s)}; give [short, long] in "
                 "seconds, at least 0, the shorter one first"
             )
+
+    @property
+    def least_share(self) -> float:
+        """How much of a recording's length a talker should have said.
+
+        All of it where one may speak all the time, else half of it; in turns
+        that take more, words are said again.
+        """
+        return 0.5 if self.solo == 0 and self.turns in (None, 1) else 1.0
 
     def draw(
         self,
@@ -155,7 +165,7 @@ class Conversation:
         if kind < self.solo:
             talker = int(rng.integers(num_spks))
             return [throughout if i == talker else [] for i in range(num_spks)]
-        if kind >= self.solo + self.turns:
+        if self.turns is not None and kind >= self.solo + self.turns:
             return [throughout] * num_spks
         least = min(2, num_spks)
         count = int(rng.integers(least, num_spks + 1))
@@ -239,7 +249,7 @@ def conversation(given: Mapping | Conversation | None) -> Conversation | None:
 
     Example
     -------
-    >>> conversation({"solo": 0.2, "turns": 0.4}).turn_s
+    >>> conversation({"solo": 0.2}).turn_s
     (0.5, 8.0)
     >>> conversation({"silence": 0.2})
     Traceback (most recent call last):

@@ -65,7 +65,8 @@ class MixtureDrawer:
     join_short : bool
         Put utterances of a speaker in a row until they fill ``segment_s``,
         so that every mixture has that length. Speakers who have not said
-        enough are left out.
+        enough are left out (in conversations that are all turns, half of it
+        is enough).
     level_range_db : tuple[float, float], optional
         Draw the level of every further speaker against the first uniformly
         from this range in dB; by default SpeechBrain's statistics of
@@ -366,6 +367,8 @@ class MixtureDrawer:
         else:
             fastest = self.speed_range[1] if self.speed_range else 1.0
             needed = self.num_frames
+            if self.conversation is not None:
+                needed = round(needed * self.conversation.least_share)
             speakers = [
                 spoken
                 for spoken in speakers

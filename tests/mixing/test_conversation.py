@@ -70,9 +70,15 @@ def test_the_kinds_have_their_shares():
     assert abs(solo_talkers[0] - solo_talkers[1]) < 2 * 45
 
 
-def test_without_shares_everybody_speaks_all_the_time():
-    for spans in drawn(Conversation(), 20, num_spks=3):
+def test_what_is_neither_solo_nor_turns_is_overlapped():
+    for spans in drawn(Conversation(turns=0), 20, num_spks=3):
         assert spans == [[(0, 10 * RATE)]] * 3
+
+
+def test_all_that_is_not_solo_is_turns_if_nothing_else_is_said():
+    for solo in (0.0, 0.1, 0.3, 0.7, 0.9, 1.0):
+        for spans in drawn(Conversation(solo=solo), 50):
+            assert spans != [[(0, 10 * RATE)]] * 2
 
 
 def test_all_solo_is_one_talker():
@@ -165,7 +171,7 @@ def test_the_share_of_overlap_is_as_stated():
 def test_of_many_talkers_two_to_all_take_part():
     counts = [
         sum(map(bool, spans))
-        for spans in drawn(Conversation(turns=1.0), 600, 4, length_s=60)
+        for spans in drawn(Conversation(), 600, 4, length_s=60)
     ]
     # 200 each; four standard deviations are 46.
     assert min(counts.count(number) for number in (2, 3, 4)) > 154
@@ -175,7 +181,7 @@ def test_of_many_talkers_two_to_all_take_part():
 def test_the_beginning_is_like_any_other_time():
     """A window of a conversation: speech is as likely at every moment."""
     speaking = np.zeros(10)
-    one = Conversation(turns=1.0)
+    one = Conversation()
     for spans in drawn(one, 1500):
         for begin, end, _ in in_order(spans):
             for second in range(10):

@@ -461,7 +461,9 @@ def test_overlapped_conversations_are_the_mixtures_of_old(corpus):
     """But for the kind, which is drawn before all else."""
     keys = {"segment_s": 0.4, "join_short": True}
     plain = make_drawer(corpus, 3, RATE, **keys)
-    drawer = make_drawer(corpus, 3, RATE, conversation=Conversation(), **keys)
+    drawer = make_drawer(
+        corpus, 3, RATE, conversation=Conversation(turns=0), **keys
+    )
     for seed in range(5):
         rng = np.random.default_rng(seed)
         rng.random()

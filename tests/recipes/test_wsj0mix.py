@@ -260,7 +260,11 @@ def test_real_speech(mini_speech, tmp_path):
 def test_conversations_of_real_speech(mini_speech, tmp_path):
     manifest = mini_speech / "manifest.csv"
     make_mix_dataset(
-        manifest, tmp_path / "data", num_mixtures=(0, 2, 2), segment_s=1.0
+        manifest,
+        tmp_path / "data",
+        num_mixtures=(0, 3, 3),
+        segment_s=2.0,
+        conversation={"solo": 0.4, "turns": 0.6},
     )
     train(
         WSJ0MIX,

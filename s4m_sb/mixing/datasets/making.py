@@ -15,11 +15,17 @@ split, i); neither the number of processes nor a restart can change it.
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.conversation import (
+    Conversation,
+    conversation as as_conversation,
+)
 from s4m_sb.mixing.corpus import Corpus, Utterance, write_manifest
 from s4m_sb.mixing.datasets.files import (
     Maker,
@@ -62,6 +68,8 @@ def make_mix_dataset(
     snr_range_db: tuple[float, float] = SNR_RANGE_DB,
     reverb: bool = False,
     progress: bool = False,
+    speaker_weights: str = "utterances",
+    conversation: Mapping | Conversation | None = None,
 ) -> Path:
     """Makes a data set of mixtures from recordings of single speakers.
 
@@ -103,6 +111,11 @@ def make_mix_dataset(
         the extra ``[reverb]``.
     progress : bool
         Show a progress bar.
+    speaker_weights : str
+        How often a speaker is drawn, see ``MixtureDrawer``.
+    conversation : Conversation or mapping, optional
+        Who speaks when, in mixtures of ``segment_s``, or the arguments of
+        ``Conversation`` by name; by default everybody all the time.
 
     Returns
     -------
@@ -137,6 +150,7 @@ def make_mix_dataset(
     """
     speech = Path(speech)
     noise = None if noise is None else Path(noise)
+    conversation = as_conversation(conversation)
     _check_counts(num_mixtures, seed, num_jobs)
     _check_apart("speech", speech, Path(output))
     counts = dict(zip(SPLITS, num_mixtures, strict=True))
@@ -165,6 +179,11 @@ def make_mix_dataset(
         settings["snr"] = list(snr_range_db)
     if reverb:
         settings["reverb"] = True
+    if speaker_weights != "utterances":
+        settings["speaker_weights"] = speaker_weights
+    if conversation is not None:
+        # Through JSON, which has no tuples.
+        settings["conversation"] = json.loads(json.dumps(asdict(conversation)))
     drawers = {
         split: MixtureDrawer(
             said[split],
@@ -175,6 +194,8 @@ def make_mix_dataset(
             level_range_db=level_range_db,
             noise=noise_drawers.get(split),
             rooms=FreshRooms(num_spks, sample_rate) if reverb else None,
+            speaker_weights=speaker_weights,
+            conversation=conversation,
         )
         for split in needed
     }

@@ -1,7 +1,9 @@
 """What the mixtures of a data set are made from, as a CSV file.
 
 One row is one piece of one source, or of the noise: mixtures whose sources
-are windows of single utterances have a row a source. ``making.py``
+are windows of single utterances have a row a source. In conversations a row
+without a file is silence, and ``begin`` says where in the mixture a row
+begins, so that the rows with a file say who speaks when. ``making.py``
 writes the file and makes the same data set from it again; the plans are
 those of ``mixing/plans.py``.
 """
@@ -9,6 +11,7 @@ those of ``mixing/plans.py``.
 import csv
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,13 @@ from pathlib import Path
 from s4m_sb.audio.files import audio_info
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import Utterance, resampled_length
-from s4m_sb.mixing.plans import MixturePlan, NoisePlan, Piece, SourcePlan
+from s4m_sb.mixing.plans import (
+    MixturePlan,
+    NoisePlan,
+    Piece,
+    Silence,
+    SourcePlan,
+)
 from s4m_sb.mixing.rooms import Room
 from s4m_sb.system.files import replacing
 
@@ -40,6 +49,10 @@ ROOM_COLUMNS = (*ROOM, *MICROPHONE, *POSITION, "distance_m")
 # What noise has not, and what only noise has.
 OF_SPEECH = ("speaker", "level_db", *POSITION, "distance_m")
 OF_NOISE = NOISE_COLUMNS
+BEGIN = "begin"
+# What silence has not, and one who never speaks.
+NOT_OF_SILENCE = ("file", "start")
+NOT_OF_SILENT = ("speaker", "level_db")
 Row = dict[str, str]
 
 
@@ -70,7 +83,9 @@ def plan_rows(
     -------
     list[dict[str, str]]
         One row a piece, the noise's after the speech's, with ``source``
-        ``noise`` and neither ``speaker`` nor ``level_db``. ``start`` and
+        ``noise`` and neither ``speaker`` nor ``level_db``. Silence has
+        neither ``file`` nor ``start``, one who never speaks nor ``speaker``
+        and ``level_db``. ``start`` and
         ``num_frames`` are samples at ``sample_rate``, ``level_db`` is the
         mean absolute amplitude in dB before the mixture was scaled to its
         peak. Where there is noise, ``snr_db``, in the noise's rows, is the
@@ -81,8 +96,8 @@ def plan_rows(
     Raises
     ------
     ValueError
-        If a source is not at recorded speed, is filtered or has silence, for
-        which there are no columns.
+        If a source is not at recorded speed or is filtered, for which there
+        are no columns.
     """
     plan = named.plan
     columns = COLUMNS
@@ -104,18 +119,16 @@ def plan_rows(
             raise ValueError(f"speed {source.speed} has no column")
         if source.filter_db:
             raise ValueError(f"filter_db {source.filter_db} has no column")
-        if source.said != source.pieces:
-            raise ValueError("silence has no column")
         said = common | {
             "source": f"s{number + 1}",
             "speaker": source.speaker,
-            "level_db": repr(source.level_db),
+            "level_db": repr(source.level_db) if source.said else "",
         }
         if plan.room is not None:
             said |= _numbers(POSITION, plan.room.sources_m[number])
             distance_m = round(plan.room.distances_m[number], 4)
             said |= _numbers(("distance_m",), (distance_m,))
-        rows += [said | _piece_row(piece, root) for piece in source.said]
+        rows += [said | _piece_row(piece, root) for piece in source.pieces]
     if plan.noise is not None:
         heard = common | {"source": NOISE, "snr_db": repr(plan.noise.snr_db)}
         rows += [
@@ -135,6 +148,8 @@ def write_metadata(path: str | os.PathLike, rows: Iterable[Row]) -> None:
         Of ``plan_rows``, all with the same keys.
     """
     rows = list(rows)
+    if not all(row["file"] for row in rows):
+        rows = _with_begins(rows)
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
@@ -171,6 +186,7 @@ def read_metadata(
     """
     mixtures: dict[tuple[str, str], list[_Line]] = {}
     utterances: dict[tuple[str, str], Utterance] = {}
+    ends: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
         place = root if row["source"] != NOISE else noise_root
@@ -180,6 +196,13 @@ def read_metadata(
                 "set was made from (noise, on the command line --noise)"
             )
         line = _read_line(where, row, place, utterances)
+        end = ends[_source_of(row)]
+        if BEGIN in row and _number(where, row, BEGIN, whole=True) != end:
+            raise InputError(
+                f"{where}: begin is {row[BEGIN]}, but the rows of "
+                f"{row['source']} before it end at {end}"
+            )
+        ends[_source_of(row)] += line.piece.num_frames
         mixtures.setdefault((row["split"], row["mixture"]), []).append(line)
     if not mixtures:
         raise InputError(f"{path}: names no mixtures")
@@ -223,14 +246,22 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
             rows = [(table.line_num, row) for row in table]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a CSV file of text") from error
-    needed = COLUMNS
+    needed = COLUMNS + ((BEGIN,) if BEGIN in columns else ())
     for group in (NOISE_COLUMNS, ROOM_COLUMNS):
         needed += group if set(group) & set(columns) else ()
     missing = [column for column in needed if column not in columns]
     if missing:
         raise InputError(f"{path}: has no column {', '.join(missing)}")
+    speaks: defaultdict[tuple[str, str, str], bool] = defaultdict(bool)
+    for _, row in rows:
+        speaks[_source_of(row)] |= bool(row["file"])
     for line, row in rows:
-        unneeded = OF_SPEECH if row["source"] == NOISE else OF_NOISE
+        is_noise = row["source"] == NOISE
+        unneeded: tuple[str, ...] = OF_SPEECH if is_noise else OF_NOISE
+        if BEGIN in columns and not is_noise:
+            silent = not any(row[column] for column in NOT_OF_SILENCE)
+            unneeded += NOT_OF_SILENCE if silent else ()
+            unneeded += () if speaks[_source_of(row)] else NOT_OF_SILENT
         for column in needed:
             if not row[column] and column not in unneeded:
                 raise InputError(f"{path}, line {line}: has no {column}")
@@ -240,7 +271,8 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
 @dataclass(frozen=True)
 class _Line:
     source: str
-    piece: Piece
+    speaker: str
+    piece: Piece | Silence
     sample_rate: int
     level_db: float  # of noise its snr_db
     room: tuple[float, ...]  # RT60, size, microphone
@@ -254,7 +286,22 @@ def _numbers(columns: Iterable[str], values: Iterable[float]) -> Row:
     }
 
 
-def _piece_row(piece: Piece, root: Path | None) -> Row:
+def _source_of(row: Row) -> tuple[str, str, str]:
+    return row["split"], row["mixture"], row["source"]
+
+
+def _with_begins(rows: list[Row]) -> list[Row]:
+    ends: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    result = []
+    for row in rows:
+        result.append(row | {BEGIN: str(ends[_source_of(row)])})
+        ends[_source_of(row)] += int(row["num_frames"])
+    return result
+
+
+def _piece_row(piece: Piece | Silence, root: Path | None) -> Row:
+    if isinstance(piece, Silence):
+        return {"num_frames": str(piece.num_frames)}
     path = Path(piece.utterance.path)
     if root is not None and path.is_relative_to(root):
         path = path.relative_to(root)
@@ -280,32 +327,46 @@ def _read_line(
     speaker = row["speaker"]
     if is_noise:  # every recording stands for itself
         speaker = Path(row["file"]).with_suffix("").as_posix()
+    level = "snr_db" if is_noise else "level_db"
+    sample_rate = int(_number(where, row, "sample_rate", whole=True))
+    if sample_rate < 1:
+        raise InputError(f"{where}: sample_rate is {sample_rate}")
+    return _Line(
+        row["source"],
+        speaker,
+        _read_piece(where, row, root, speaker, sample_rate, utterances),
+        sample_rate,
+        _number(where, row, level) if row[level] else 0.0,
+        _values(where, row, (*ROOM, *MICROPHONE)),
+        () if is_noise else _values(where, row, POSITION),
+    )
+
+
+def _read_piece(
+    where: str,
+    row: Row,
+    root: Path,
+    speaker: str,
+    sample_rate: int,
+    utterances: dict[tuple[str, str], Utterance],
+) -> Piece | Silence:
+    num_frames = int(_number(where, row, "num_frames", whole=True))
+    if not row["file"]:
+        if num_frames < 1:
+            raise InputError(f"{where}: silence of {num_frames} samples")
+        return Silence(num_frames)
     key = (str(root / row["file"]), speaker)
     if key not in utterances:
         header = audio_info(key[0])
         utterances[key] = Utterance(*key, header.num_frames, header.sample_rate)
-    line = _Line(
-        row["source"],
-        Piece(
-            utterances[key],
-            int(_number(where, row, "start", whole=True)),
-            int(_number(where, row, "num_frames", whole=True)),
-        ),
-        int(_number(where, row, "sample_rate", whole=True)),
-        _number(where, row, "snr_db" if is_noise else "level_db"),
-        _values(where, row, (*ROOM, *MICROPHONE)),
-        () if is_noise else _values(where, row, POSITION),
-    )
-    if line.sample_rate < 1:
-        raise InputError(f"{where}: sample_rate is {line.sample_rate}")
-    start, num_frames = line.piece.start, line.piece.num_frames
-    total = resampled_length(line.piece.utterance, line.sample_rate)
+    start = int(_number(where, row, "start", whole=True))
+    total = resampled_length(utterances[key], sample_rate)
     if start < 0 or num_frames < 1 or start + num_frames > total:
         raise InputError(
             f"{where}: samples {start} to {start + num_frames} are not inside "
-            f"the {total} samples of {row['file']} at {line.sample_rate} Hz"
+            f"the {total} samples of {row['file']} at {sample_rate} Hz"
         )
-    return line
+    return Piece(utterances[key], start, num_frames)
 
 
 def _values(
@@ -334,14 +395,16 @@ def _plan(lines: list[_Line], where: str) -> MixturePlan:
         parts = [line for line in said if line.source == name]
         if len({line.level_db for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in level_db")
-        if len({line.piece.utterance.speaker for line in parts}) > 1:
+        if len({line.speaker for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in speaker")
         if len({line.position for line in parts}) > 1:
             raise InputError(f"{where}: pieces of {name} differ in position")
         pieces = tuple(line.piece for line in parts)
         sources.append(SourcePlan(pieces, parts[0].level_db))
         positions.append(parts[0].position)
-    speakers = [source.speaker for source in sources]
+    speakers = [source.speaker for source in sources if source.said]
+    if not speakers:
+        raise InputError(f"{where}: nobody speaks")
     if len(set(speakers)) < len(speakers):
         raise InputError(
             f"{where}: mixes a speaker twice ({', '.join(speakers)})"
@@ -350,8 +413,10 @@ def _plan(lines: list[_Line], where: str) -> MixturePlan:
     if heard:
         if len({line.level_db for line in heard}) > 1:
             raise InputError(f"{where}: pieces of noise differ in snr_db")
+        pieces_of_noise = [line.piece for line in heard]
         noise = NoisePlan(
-            tuple(line.piece for line in heard), heard[0].level_db
+            tuple(x for x in pieces_of_noise if isinstance(x, Piece)),
+            heard[0].level_db,
         )
     lengths = [source.num_frames for source in sources]
     lengths += [] if noise is None else [noise.num_frames]

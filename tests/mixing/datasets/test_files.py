@@ -119,6 +119,11 @@ def test_a_bad_file_ends_in_one_line(speech_folder, tmp_path, num_jobs):
 OPTIONS = {
     "speech": {"num_mixtures": (150, 3, 2), "segment_s": 0.5},
     "rooms": {"num_mixtures": (6, 1, 0), "segment_s": 0.5, "reverb": True},
+    "turns": {
+        "num_mixtures": (150, 3, 2),
+        "segment_s": 0.5,
+        "conversation": {"solo": 0.2, "turns": 0.7, "turn_s": (0.25, 0.3)},
+    },
 }
 MAKE = """
 import json, sys
@@ -131,7 +136,8 @@ make_mix_dataset(
 
 
 @pytest.mark.parametrize(
-    "num_jobs, what", [(1, "speech"), (2, "speech"), (2, "rooms")]
+    "num_jobs, what",
+    [(1, "speech"), (2, "speech"), (2, "rooms"), (2, "turns")],
 )
 def test_a_killed_run_goes_on(
     speech_folder, noise_folder, tmp_path, num_jobs, what

@@ -828,6 +828,77 @@ def test_command_has_every_option(speech_folder, tmp_path):
     assert {row["num_frames"] for row in rows} == {"4000"}
 
 
+TALK = "--conversation --solo 0.2 --turns 0.6 --turn-length 0.25 0.5"
+
+
+@pytest.mark.parametrize("surroundings", ["", "--noise {noise} --reverb"])
+@pytest.mark.parametrize("num_spks", [2, 3])
+def test_command_makes_conversations(
+    speech_folder, noise_folder, tmp_path, capsys, surroundings, num_spks
+):
+    more = surroundings.format(noise=noise_folder).split()
+    fixed = f"--count 4 0 3 --length 1 --seed 3 --num-spks {num_spks}".split()
+    options = [*TALK.split(), *more, *fixed]
+    made = []
+    for jobs in ("1", "2", "3"):
+        run(speech_folder, tmp_path / jobs, *options, "--jobs", jobs)
+        made.append(Path(capsys.readouterr().out.strip()))
+    assert contents(made[0]) == contents(made[1]) == contents(made[2])
+    # Where the metadata have no file nobody speaks.
+    rows = rows_of(made[0])
+    assert {row["file"] for row in rows if row["source"] == "noise"} != {""}
+    suffix = "_anechoic" if more else ""
+    reach = 200 if more else 0  # of the direct sound, in samples
+    spoken = 0
+    for row in rows:
+        if row["source"] == "noise":
+            continue
+        path = made[0] / row["split"] / (row["source"] + suffix)
+        signal, _ = soundfile.read(path / f"{row['mixture']}.wav")
+        assert len(signal) == 8000
+        begin = int(row["begin"])
+        part = signal[begin : begin + int(row["num_frames"])]
+        if row["file"]:
+            spoken += bool(part.any())
+        else:
+            assert not part[reach:].any()
+            assert row["start"] == ""
+    assert spoken > 7
+    # ... and they make the same again.
+    noise = more[:2]
+    table = ("--metadata", made[0] / "metadata.csv")
+    run(speech_folder, tmp_path / "again", *table, *noise)
+    again = Path(capsys.readouterr().out.strip())
+    assert mixtures_of(contents(again)) == mixtures_of(contents(made[0]))
+    with pytest.raises(InputError, match="--metadata decides --conversation"):
+        run(speech_folder, tmp_path / "x", *table, "--conversation")
+
+
+def test_command_makes_solos_and_overlapped_mixtures(
+    speech_folder, tmp_path, capsys
+):
+    options = "--conversation --length 0.5 --count 0 0 6 --jobs 1".split()
+    run(speech_folder, tmp_path / "solo", *options, "--solo", "1")
+    made = Path(capsys.readouterr().out.strip())
+    for row in rows_of(made):
+        assert (row["speaker"] == "") == (row["file"] == "")
+    silent = [row["source"] for row in rows_of(made) if not row["file"]]
+    assert len(silent) == 6 and set(silent) == {"s1", "s2"}
+    run(speech_folder, tmp_path / "all", *options, "--turns", "0")
+    made = Path(capsys.readouterr().out.strip())
+    assert "begin" not in rows_of(made)[0]
+    assert {row["speaker"] != "" for row in rows_of(made)} == {True}
+
+
+def test_command_draws_speakers_as_told(speech_folder, tmp_path, capsys):
+    options = "--length 0.5 --count 0 0 3 --jobs 1 --speaker-weights".split()
+    run(speech_folder, tmp_path / "out", *options, "uniform")
+    made = Path(capsys.readouterr().out.strip())
+    with pytest.raises(InputError, match="speaker_weights uniform, now .* dur"):
+        run(speech_folder, tmp_path / "out", *options, "duration")
+    assert len(list((made / "tt" / "mix").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -840,6 +911,17 @@ def test_command_has_every_option(speech_folder, tmp_path):
         ("--jobs 0", "^--jobs is 0"),
         ("--num-spks 5", "a mixture of 5 speakers needs as many$"),
         ("--snr -6 3", "^--snr is of no use without --noise$"),
+        ("--conversation", "^--conversation needs --length"),
+        ("--pause 0.1 --solo 1", "^--solo, --pause: of no use without --conv"),
+        ("--conversation --length 1 --solo 2", "^--solo is 2.0; give a number"),
+        (
+            "--conversation --length 1 --turn-length 3 1",
+            r"^--turn-length is \[3.0, 1.0\]",
+        ),
+        (
+            "--conversation --length 1 --solo .6 --turns .5",
+            "^--solo is 0.6 and turns is 0.5; .* at most 1",
+        ),
         ("--snr 3 1 --noise {noise}", r"^--snr is \[3.0, 1.0\]; give two"),
     ],
 )

@@ -16,7 +16,13 @@ from s4m_sb.mixing.datasets.metadata import (
     read_metadata,
     write_metadata,
 )
-from s4m_sb.mixing.plans import MixturePlan, NoisePlan, Piece, SourcePlan
+from s4m_sb.mixing.plans import (
+    MixturePlan,
+    NoisePlan,
+    Piece,
+    Silence,
+    SourcePlan,
+)
 from s4m_sb.mixing.rooms import Room
 
 
@@ -104,6 +110,101 @@ def test_noise_and_rooms_come_back_as_they_were(tmp_path, noisy_plans):
         assert row["rt60_s"] == "0.4567"
         assert (row["snr_db"] == "") == (row["source"] != "noise")
         assert (row["distance_m"] == "") == (row["source"] == "noise")
+
+
+@pytest.fixture()
+def talks(noisy_plans):
+    """In the first mixture turns, in the second one talker alone."""
+    plan = noisy_plans[0].plan
+    anna, ben = plan.sources
+    turns = dataclasses.replace(
+        plan,
+        sources=(
+            dataclasses.replace(
+                anna,
+                pieces=(
+                    Silence(50),
+                    Piece(anna.pieces[0].utterance, 7, 200),
+                    Piece(anna.pieces[1].utterance, 0, 20),
+                    Silence(130),
+                ),
+            ),
+            ben,
+        ),
+    )
+    solo = dataclasses.replace(
+        plan, sources=(SourcePlan((Silence(400),), 0.0), ben)
+    )
+    return [
+        NamedPlan("tt", name, drawn)
+        for name, drawn in (("turns", turns), ("solo", solo))
+    ]
+
+
+def test_silence_comes_back_as_it_was(tmp_path, talks):
+    table = tmp_path / "metadata.csv"
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    write(table, talks, *roots)
+    assert read_metadata(table, *roots) == talks
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    spoken = [
+        (row["mixture"], row["source"], row["begin"], row["num_frames"])
+        for row in rows
+        if row["file"] and row["speaker"]
+    ]
+    assert spoken == [
+        ("turns", "s1", "50", "200"),
+        ("turns", "s1", "250", "20"),
+        ("turns", "s2", "0", "400"),
+        ("solo", "s2", "0", "400"),
+    ]
+    silent = [row for row in rows if not row["file"]]
+    assert [row["begin"] for row in silent] == ["0", "270", "0"]
+    assert [row["speaker"] for row in silent] == ["anna", "anna", ""]
+    assert {row["start"] for row in silent} == {""}
+    # Rows that were read go out again as they came.
+    write_metadata(tmp_path / "again.csv", rows)
+    assert (tmp_path / "again.csv").read_bytes() == table.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "line, changes, message",
+    [
+        (3, {"begin": "51"}, "line 3: begin is 51, .* s1 before it end at 50"),
+        (2, {"begin": ""}, "line 2: has no begin"),
+        (2, {"num_frames": "0"}, "line 2: silence of 0 samples"),
+        (4, {"start": ""}, "line 4: has no start"),
+        (4, {"file": ""}, "line 4: has no file"),
+        (2, {"speaker": ""}, "line 2: has no speaker"),
+        (2, {"level_db": "-3.0"}, "pieces of s1 differ in level_db"),
+        (2, {"speaker": "eva"}, "pieces of s1 differ in speaker"),
+    ],
+)
+def test_silence_that_is_not_what_it_says(
+    tmp_path, talks, line, changes, message
+):
+    table = tmp_path / "metadata.csv"
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    write(table, talks, *roots)
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    rows[line - 2] |= changes
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match=message):
+        read_metadata(table, *roots)
+
+
+def test_a_mixture_in_which_nobody_speaks_is_refused(tmp_path, talks):
+    silence = SourcePlan((Silence(400),), 0.0)
+    plan = dataclasses.replace(talks[1].plan, sources=(silence, silence))
+    roots = (tmp_path / "speech", tmp_path / "noise")
+    write(tmp_path / "metadata.csv", [NamedPlan("tt", "none", plan)], *roots)
+    with pytest.raises(InputError, match="'none' of tt: nobody speaks"):
+        read_metadata(tmp_path / "metadata.csv", *roots)
 
 
 @pytest.mark.parametrize("without", ["noise", "room"])
