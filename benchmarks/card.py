@@ -44,7 +44,6 @@ from s4m_sb.mixing.datasets.tables import (  # noqa: E402
 from s4m_sb.system.files import replacing  # noqa: E402
 
 LONG_S = 90.0
-WINDOW_S = 8.0  # in which two voices are told apart for sure
 PAUSE_S = 10.0  # both are silent that long, twice in a long recording
 
 GENDERS = {1: "same", 2: "different"}  # by how many there are in a mixture
@@ -191,7 +190,7 @@ def score_long(
         voices = model.separate_batch(
             target.sum(2), pieces=Pieces(batch_size=1)
         )
-        exchanged = windows(voices, target, round(WINDOW_S * rate))
+        exchanged = windows(voices, target, rate)
         rows.append(
             {
                 "talkers": " ".join(names),
@@ -214,23 +213,14 @@ def speech(
 
 
 def windows(
-    voices: torch.Tensor, target: torch.Tensor, length: int
+    voices: torch.Tensor, target: torch.Tensor, sample_rate: int
 ) -> list[bool]:
     """Whether the voices are exchanged, for each window with speech."""
-    _, order = metrics.pit_si_snr(estimate=voices, target=target)
+    order = metrics.assign(voices, target)
     voices = metrics.reorder(voices, order)
-    exchanged = []
-    for start in range(0, target.shape[1] - length + 1, length):
-        window = slice(start, start + length)
-        if not target[:, window].any(dim=1).all():
-            continue
-        pairs = metrics.pairwise_si_snr(
-            estimate=voices[:, window], target=target[:, window]
-        )[0]
-        exchanged.append(
-            bool(pairs.fliplr().diagonal().sum() > pairs.diagonal().sum())
-        )
-    return exchanged
+    orders = metrics.order_in_windows(voices[0], target[0], sample_rate)
+    straight = torch.arange(target.shape[2])
+    return (orders != straight).any(dim=1).tolist()
 
 
 def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
@@ -271,8 +261,8 @@ def tables(rows: list[Row], long: list[Row], model: S4MSeparation) -> str:
         lines.append(
             f"Two talkers for {LONG_S:g} s in quiet, with pauses, in pieces of "
             f"{Pieces.chunk_s:g} s: {sum(exchanged)} of {total} windows of "
-            f"{WINDOW_S:g} s are exchanged, in {sum(map(bool, exchanged))} of "
-            f"{len(long)} recordings."
+            f"{metrics.WINDOW_S:g} s are exchanged, in "
+            f"{sum(map(bool, exchanged))} of {len(long)} recordings."
         )
     lines.append(f"Weights: {fingerprint(model)}.")
     return "\n".join(lines) + "\n"

@@ -28,9 +28,25 @@ line in ``registry.py``, from which results, cards and messages have it.
 """
 
 from s4m_sb.metrics.contract import FLOOR_DB, NO_NOISE_DB
+from s4m_sb.metrics.conversation import (
+    WINDOW_S,
+    assign,
+    exchanges,
+    leakage,
+    order_in_windows,
+    overlap,
+    single_si_snr,
+    who_speaks,
+)
 from s4m_sb.metrics.perceptual import WORST_PESQ, pesq, stoi
 from s4m_sb.metrics.permutation import best_permutation, reorder
-from s4m_sb.metrics.registry import METRICS, Metric, card_titles, check_metrics
+from s4m_sb.metrics.registry import (
+    ITEM_METRICS,
+    METRICS,
+    Metric,
+    card_titles,
+    check_metrics,
+)
 from s4m_sb.metrics.silence import pit_sa_sdr_loss, pit_thresholded_snr_loss
 from s4m_sb.metrics.snr import (
     input_snr,
@@ -45,14 +61,21 @@ from s4m_sb.metrics.snr import (
 
 __all__ = [
     "FLOOR_DB",
+    "ITEM_METRICS",
     "METRICS",
     "Metric",
     "NO_NOISE_DB",
+    "WINDOW_S",
     "WORST_PESQ",
+    "assign",
     "best_permutation",
     "card_titles",
     "check_metrics",
+    "exchanges",
     "input_snr",
+    "leakage",
+    "order_in_windows",
+    "overlap",
     "pairwise_si_snr",
     "pesq",
     "pit_sa_sdr_loss",
@@ -64,5 +87,7 @@ __all__ = [
     "sdr_i",
     "si_snr",
     "si_snr_i",
+    "single_si_snr",
     "stoi",
+    "who_speaks",
 ]

@@ -1,6 +1,7 @@
 """The metrics by name: what results, cards and messages know of them.
 
-A metric more is its function and its line in `METRICS`.
+A metric more is its function and its line in `METRICS`, or in `ITEM_METRICS`
+if it is one number an item.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from s4m_sb.errors import InputError
+from s4m_sb.metrics.conversation import exchanges, leakage, single_si_snr
 from s4m_sb.metrics.perceptual import pesq, stoi
 from s4m_sb.metrics.snr import of_mixture, sdr, si_snr
 
@@ -71,6 +73,14 @@ METRICS = {
     "sdr": Metric(sdr, "SDR", "dB", packages=("torchmetrics",)),
     "pesq": Metric(pesq, "PESQ", packages=("torchmetrics", "pesq")),
     "stoi": Metric(stoi, "STOI", digits=3, packages=("torchmetrics", "pystoi")),
+}
+
+# Of an item as a whole, ``[B]``: always in the results, in the order of the
+# targets; ``function(estimate, target, sample_rate, lengths)``.
+ITEM_METRICS = {
+    "single_si-snr": single_si_snr,
+    "leakage_db": leakage,
+    "exchanges_per_min": exchanges,
 }
 
 

@@ -398,9 +398,7 @@ class SeparationBrain(sb.Brain):
         losses = losses.masked_fill(silent.all(1).cpu(), torch.nan)
         self._losses_of_items.append(losses)
         if stage == sb.Stage.VALID:
-            _, order = metrics.pit_si_snr(
-                estimate=estimate, target=target, lengths=lengths
-            )
+            order = metrics.assign(estimate, target, lengths)
             improvement = metrics.si_snr_i(
                 estimate=metrics.reorder(estimate, order),
                 target=target,

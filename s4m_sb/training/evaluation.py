@@ -34,6 +34,9 @@ CONDITIONS = {
 # about 0 dB, which should be inside a bin.
 INPUT_SI_SNR = "input_si_snr_db"
 INPUT_SI_SNR_BINS = {"width": 3.0, "edge": -1.5}
+# The share of speech in which two or more talk; 0 and 1 inside a bin as well.
+OVERLAP = "overlap"
+OVERLAP_BINS = {"width": 0.2, "edge": -0.1}
 
 
 class Evaluation:
@@ -50,7 +53,9 @@ class Evaluation:
         Out of `s4m_sb.metrics.METRICS`; each has a column, and another of
         its improvement over the mixture, ``<name>_i``. Both are means over
         the targets that are not silent, the improvement over those of them
-        that are not all there is in the mixture.
+        that are not all there is in the mixture. Behind them stand the
+        `s4m_sb.metrics.ITEM_METRICS`: SI-SNR of items with one talker,
+        leakage into the output of one who is silent, exchanges of voices.
     audio_folder : str or os.PathLike, optional
         Gets mixture, targets and estimates of the first items as WAV.
     num_audio : int
@@ -77,6 +82,7 @@ class Evaluation:
         self.audio_folder = audio_folder
         self.num_audio = num_audio
         self.columns = [c for name in test_metrics for c in (name, f"{name}_i")]
+        self.columns += metrics.ITEM_METRICS
         self._table: ResultsTable | None = None
 
     @torch.no_grad()
@@ -113,13 +119,12 @@ class Evaluation:
             not one value an item.
         """
         known = _as_lists(conditions or {}, len(ids))
-        table = self._open(known)
         estimate, target = estimate.float().cpu(), target.float().cpu()
         mixture, lengths = mixture.float().cpu(), lengths.cpu()
-        _, order = metrics.pit_si_snr(
-            estimate=estimate, target=target, lengths=lengths
-        )
+        order = metrics.assign(estimate, target, lengths)
         estimate = metrics.reorder(estimate, order)
+        shares = metrics.overlap(target, self.sample_rate, lengths).tolist()
+        known = {OVERLAP: shares} | known
         columns = {}
         for name in self.test_metrics:
             value, improvement = metrics.METRICS[name].rate(
@@ -127,6 +132,9 @@ class Evaluation:
             )
             columns[name] = value.nanmean(1)  # [B]; silent targets are NaN
             columns[f"{name}_i"] = improvement.nanmean(1)
+        for name, rate in metrics.ITEM_METRICS.items():
+            columns[name] = rate(estimate, target, self.sample_rate, lengths)
+        table = self._open(known)
         samples = num_samples(lengths, mixture.shape[1]).tolist()
         for i, (name, length) in enumerate(zip(ids, samples, strict=True)):
             if self.num_audio < 0 or len(table.rows) < self.num_audio:
@@ -166,7 +174,9 @@ class Evaluation:
             return
         folder = Path(self.audio_folder)
         # SI-SNR does not fix the level of an estimate: it gets its target's.
+        # That of a silent one stays beside the loudest, so that leaks show.
         level = target.norm(dim=0) / estimate.norm(dim=0).clamp(min=1e-8)
+        level = level.where(level > 0, level.amax())
         groups = {
             f"item{name}_mix": mixture,
             **{
@@ -186,9 +196,11 @@ class Evaluation:
     def close(self, about: dict[str, Any]) -> dict[str, float]:
         """Finishes the table, writes the summary and draws the figure.
 
-        The summary has the average of each column and, for each condition
-        that occurs, ``by_<condition>``, see `binned_means`; so it has for
-        ``input_si_snr_db``, the SI-SNR of the mixture itself.
+        The summary has the average of each column (of ``ITEM_METRICS``, those
+        that occur) and, for each condition that occurs, ``by_<condition>``,
+        see `binned_means`; so it has for ``overlap``, the share of speech in
+        which two or more talk, and for ``input_si_snr_db``, the SI-SNR of
+        the mixture itself.
 
         Arguments
         ---------
@@ -203,10 +215,18 @@ class Evaluation:
         """
         table = self._open([])
         averages, rows = table.close(), table.rows
+        averages = {
+            name: value
+            for name, value in averages.items()
+            if name not in metrics.ITEM_METRICS or math.isfinite(value)
+        }
         groups = {
             name: binned_means(rows, name, self.columns, **bins)
             for name, bins in CONDITIONS.items()
         }
+        groups[OVERLAP] = binned_means(
+            rows, OVERLAP, self.columns, **OVERLAP_BINS
+        )
         points = []
         if "si-snr" in self.test_metrics:
             rows = [
@@ -214,7 +234,7 @@ class Evaluation:
                 for row in rows
                 if math.isfinite(row["si-snr_i"])
             ]
-            points = [(row[INPUT_SI_SNR], row["si-snr_i"]) for row in rows]
+            points = _points(rows, INPUT_SI_SNR)
             groups[INPUT_SI_SNR] = binned_means(
                 rows, INPUT_SI_SNR, self.columns, **INPUT_SI_SNR_BINS
             )
@@ -233,17 +253,20 @@ class Evaluation:
         figure = self.output_folder / "si-snr_i.png"
         figure.unlink(missing_ok=True)  # of an earlier evaluation
         if points:
-            means = [
-                (group[INPUT_SI_SNR], group["si-snr_i"])
-                for group in groups[INPUT_SI_SNR]
-            ]
+            by_overlap = None
+            if len({row[OVERLAP] for row in rows}) > 1:
+                by_overlap = (
+                    _points(rows, OVERLAP),
+                    _points(groups[OVERLAP], OVERLAP),
+                )
             try:
                 plot_improvement(
                     figure,
                     points,
-                    means,
+                    _points(groups[INPUT_SI_SNR], INPUT_SI_SNR),
                     bin_db=INPUT_SI_SNR_BINS["width"],
-                    title=_title(about, points),
+                    title=_title(about, averages, len(points)),
+                    by_overlap=by_overlap,
                 )
             except ImportError as error:
                 logger.info(
@@ -274,12 +297,28 @@ def _as_lists(
     return lists
 
 
-def _title(about: dict[str, Any], points: list[tuple[float, float]]) -> str:
-    mean = sum(improvement for _, improvement in points) / len(points)
-    line = f"{len(points)} utterances, mean SI-SNRi {mean:.1f} dB"
+def _points(rows: list[dict[str, float]], by: str) -> list[tuple[float, float]]:
+    """What SI-SNRi belongs to which value, where it is known."""
+    return [
+        (row[by], row["si-snr_i"])
+        for row in rows
+        if math.isfinite(row["si-snr_i"])
+    ]
+
+
+def _title(
+    about: dict[str, Any], averages: dict[str, float], num_points: int
+) -> str:
     data = ", ".join(
         f"{key}: {about[key]}"
         for key in ("dataset", "mixture", "target")
         if about.get(key) is not None
     )
-    return f"{data}\n{line}" if data else line
+    mean = averages["si-snr_i"]
+    numbers = f"{num_points} utterances, mean SI-SNRi {mean:.1f} dB"
+    of_items = ", ".join(
+        f"{name} {averages[name]:.1f}"
+        for name in metrics.ITEM_METRICS
+        if name in averages
+    )
+    return "\n".join(line for line in (data, numbers, of_items) if line)

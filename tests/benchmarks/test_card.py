@@ -112,14 +112,14 @@ def test_a_fingerprint_is_that_of_the_weights():
 
 
 def test_an_exchange_inside_a_recording_is_seen():
-    target = torch.randn(1, 800, 2)
+    target = torch.randn(1, 6400, 2)  # 8 windows of 8 s at 100 Hz
     voices = target.clone()
     assert card.windows(voices, target, 100) == [False] * 8
-    voices[:, 500:] = voices[:, 500:].flip(2)
+    voices[:, 4000:] = voices[:, 4000:].flip(2)
     assert card.windows(voices, target, 100) == [False] * 5 + [True] * 3
     # which output is whose does not matter, nor does a window of silence
-    target[:, 100:200] = 0
-    voices[:, 100:200] = 0
+    target[:, 800:1600] = 0
+    voices[:, 800:1600] = 0
     assert card.windows(voices.flip(2), target, 100) == [False] * 4 + [True] * 3
 
 

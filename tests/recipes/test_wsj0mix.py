@@ -28,7 +28,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.metrics import pit_si_snr
+from s4m_sb.metrics import ITEM_METRICS, pit_si_snr
 from s4m_sb.mixing.datasets.making import make_mix_dataset
 from s4m_sb.network.separate import separate
 from s4m_sb.training.export import export_model
@@ -100,7 +100,7 @@ def test_results_of_a_training(killed_run, data_folder):
     names = sorted(path.stem for path in test_folder.glob("*.wav"))
     assert [row["snt_id"] for row in rows] == [*names, "avg"]
     columns = ["sdr", "sdr_i", "si-snr", "si-snr_i"]
-    assert list(rows[0]) == ["snt_id", *columns]
+    assert list(rows[0]) == ["snt_id", *columns, *ITEM_METRICS, "overlap"]
     for column in columns:
         mean = np.mean([float(row[column]) for row in rows[:-1]])
         # four decimals are written

@@ -119,6 +119,8 @@ def test_the_summary(separated, tmp_path):
     # Two voices and nothing else are about 0 dB above each other.
     (group,) = summary.pop("by_input_si_snr_db")
     assert (group["low"], group["high"]) == (-1.5, 1.5)
+    (group,) = summary.pop("by_overlap")  # noise speaks all the time
+    assert (group["low"], group["high"], group["overlap"]) == (0.9, 1.1, 1)
     assert summary == {
         "num_items": 3,
         **averages,
@@ -239,6 +241,8 @@ def test_conditions_are_columns_and_groups(tmp_path):
         "snt_id",
         "si-snr",
         "si-snr_i",
+        *metrics.ITEM_METRICS,
+        "overlap",
         "input_snr_db",
         "rt60_s",
     ]
@@ -296,7 +300,7 @@ def test_conditions_that_are_never_known_are_no_groups(separated, tmp_path):
     evaluation.close({})
     assert {row["input_snr_db"] for row in rows(tmp_path)} == {""}
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert not [key for key in summary if key.startswith("by_")]
+    assert [key for key in summary if key.startswith("by_")] == ["by_overlap"]
 
 
 def test_columns_are_known_with_the_first_batch(separated, tmp_path):
@@ -433,6 +437,98 @@ def test_without_matplotlib_all_but_the_figure_is_there(
     assert "pip install s4m_sb[eval]" in line
 
 
+# ----------------------------------------------------------- conversations
+
+
+def conversation(leak_db, exchange_s=None, num_seconds=60):
+    """A minute: one talks, both, the other, none; and what leaks is known."""
+    time = torch.arange(num_seconds * RATE) / RATE
+    target = torch.randn(1, len(time), 2)
+    target[:, time >= 0.5 * num_seconds, 0] = 0
+    target[:, (time < 0.25 * num_seconds) | (time >= 0.75 * num_seconds), 1] = 0
+    estimate = target + 10 ** (leak_db / 20) * target.flip(-1)
+    if exchange_s is not None:
+        estimate[:, time >= exchange_s] = estimate[:, time >= exchange_s].flip(
+            -1
+        )
+    return {
+        "estimate": estimate,
+        "target": target,
+        "mixture": target.sum(-1),
+        "lengths": torch.ones(1),
+    }
+
+
+def test_a_conversation_is_measured_as_planted(tmp_path):
+    evaluation = Evaluation(tmp_path, RATE, ["si-snr"])
+    evaluation.add(["quiet"], **conversation(-20.0))
+    evaluation.add(["changed"], **conversation(-20.0, exchange_s=20.0))
+    solo = conversation(-30.0, num_seconds=20)
+    solo["target"][..., 1] = 0
+    solo["mixture"] = solo["target"].sum(-1)
+    solo["estimate"] = solo["target"] + 10**-1.5 * solo["target"].flip(-1)
+    solo["estimate"][..., 0] += 0.1 * torch.randn(1, 20 * RATE)
+    evaluation.add(["solo"], **solo)
+    averages = evaluation.close({})
+    quiet, changed, alone, _ = rows(tmp_path)
+    # Four decimals; one talks for a half of the time, a quarter with both.
+    assert float(quiet["overlap"]) == pytest.approx(1 / 3, abs=1e-3)
+    assert float(quiet["leakage_db"]) == pytest.approx(-20, abs=1e-3)
+    assert float(quiet["exchanges_per_min"]) == 0
+    assert float(changed["exchanges_per_min"]) == 1
+    assert float(alone["leakage_db"]) == pytest.approx(-30, abs=0.1)
+    # The noise of 0.1 sounds twice as long as the voice: 17 dB below.
+    assert float(alone["single_si-snr"]) == pytest.approx(17, abs=0.2)
+    assert not (quiet["single_si-snr"] or alone["si-snr_i"])
+    # A lone voice is in no average of improvements.
+    both = [float(row["si-snr_i"]) for row in (quiet, changed)]
+    assert averages["si-snr_i"] == pytest.approx(sum(both) / 2, abs=1e-3)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for name in metrics.ITEM_METRICS:
+        assert summary[name] == averages[name]
+    groups = {g["low"]: g["num_items"] for g in summary["by_overlap"]}
+    assert groups == {-0.1: 1, 0.3: 2}
+
+
+def test_the_figure_shows_the_share_of_overlap(tmp_path, figures):
+    evaluation = Evaluation(tmp_path, RATE, ["si-snr"])
+    evaluation.add(["half"], **conversation(-20.0, num_seconds=20))
+    evaluation.add(
+        ["whole"],
+        **conversation(-20.0)
+        | {
+            "lengths": torch.tensor([0.4]),
+        },
+    )
+    evaluation.close({})
+    (figure,) = figures
+    _, panel = figure.axes
+    lines = {line.get_label(): line for line in panel.get_lines()}
+    table = rows(tmp_path)[:-1]
+    for axis, column in (("x", "overlap"), ("y", "si-snr_i")):
+        drawn = getattr(lines["utterance"], f"get_{axis}data")().tolist()
+        assert drawn == pytest.approx(
+            [float(row[column]) for row in table],
+            abs=1e-4,  # four decimals
+        )
+    assert panel.get_xlabel() == "share of speech in which two or more talk"
+    assert "leakage_db -20.0" in figure.axes[0].get_title(loc="left")
+
+
+def test_a_leak_is_heard_in_the_saved_audio(tmp_path):
+    items = conversation(-20.0, num_seconds=4)
+    items["target"][..., 1] = 0
+    items["estimate"] = items["target"] + 0.1 * items["target"].flip(-1)
+    evaluation = Evaluation(tmp_path, RATE, ["si-snr"], tmp_path / "audio")
+    evaluation.add(["a"], **items)
+    voice, leak = (
+        soundfile.read(tmp_path / f"audio/itema_source{n}hat.wav")[0]
+        for n in (1, 2)
+    )
+    ratio = (leak**2).sum() / (voice**2).sum()
+    assert ratio == pytest.approx(0.01, rel=0.01)  # 16 bits
+
+
 # ------------------------------------------------------------ enhancement
 
 
@@ -459,7 +555,8 @@ def test_one_speaker_out_of_noise(sample_rate, tmp_path):
     )
     evaluation.close({})
     for row, level_db in zip(rows(tmp_path), (-6, 3), strict=False):
-        values = {key: float(row[key]) for key in list(row)[1:]}
+        values = {key: float(row[key]) for key in evaluation.columns[:8]}
+        assert {row[key] for key in metrics.ITEM_METRICS} == {""}  # none
         # Speech and noise of 2 s are not quite orthogonal.
         assert values["si-snr"] == pytest.approx(20 + level_db, abs=0.3)
         assert values["si-snr_i"] == pytest.approx(20, abs=0.3)
