@@ -5,6 +5,12 @@ disk, another may find a moment later to be more or less. They need nothing
 else from each other but a last word: a process that ends with an error makes
 ``torchrun`` end the others, so all report to the first one, which waits for
 them.
+
+They leave what they say in the store where ``torchrun`` lets them meet, and
+look for it there. The collectives of a process group would be shorter, but
+whoever waits in one hears no signal: a process in gloo's ``gather_object``
+ended 20 s after SIGTERM, when the other one had come (PyTorch 2.11), and here
+they wait for hours; ``torchrun`` kills after 30 s, and nothing is cleaned up.
 """
 
 import json

@@ -8,8 +8,7 @@ BESIDES = {"architecture", "helpers", "recipes"}
 ALONE = {"test_readme.py"}
 MISSING = set(
     """
-    commands/demo/test_job.py commands/demo/test_server.py
-    commands/test_export.py commands/test_mix.py commands/test_models.py
+    commands/test_mix.py
     mixing/test_plans.py pretrained/test_model_yaml.py
     test_errors.py
     """.split()

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -102,6 +103,28 @@ def test_a_first_process_that_has_ended_is_noticed():
             first.communicate(b"\n")
             with pytest.raises(InputError, match="RANK=0 has ended"):
                 heard.result()
+
+
+def test_whoever_waits_hears_that_it_is_to_end():
+    """At once, though another one works for hours; collectives do not."""
+    program = """if True:
+        import torch.distributed
+        from s4m_sb.system.processes import ended_by_sigterm
+        from s4m_sb.system.ranks import Rank
+        store = torch.distributed.TCPStore(
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
+        with ended_by_sigterm():
+            print("waits", flush=True)
+            Rank(0, 2, store=store).gather([])
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout.readline() == "waits\n"
+        time.sleep(0.5)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=10) == 143
 
 
 def test_alone_it_speaks_for_itself():

@@ -1,6 +1,6 @@
 """Serves the demo page: a socket, limits, and nothing from elsewhere.
 
-Above this file: `commands/demo/__init__.py`. Below it: `page.py`.
+Above this file: `command.py`. Below it: `page.py`.
 """
 
 import contextlib

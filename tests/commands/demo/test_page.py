@@ -2,16 +2,10 @@
 
 import configparser
 import contextlib
-import http.client
 import json
 import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import urllib.error
 import urllib.request
 from io import BytesIO
 from pathlib import Path
@@ -21,19 +15,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from small_model import write_model
+from demo_process import EXAMPLE, MAX_MEGABYTES, MAX_SECONDS, post, upload
 
 import s4m_sb
 from s4m_sb.audio.files import read_audio, write_audio
 from s4m_sb.audio.resampling import resample
-from s4m_sb.commands.demo import server as demo_server
-from s4m_sb.commands.main import main
 from s4m_sb.inference.interface import S4MSeparation
 
-gradio = pytest.importorskip("gradio", reason="Gradio is not installed")
+pytest.importorskip("gradio", reason="Gradio is not installed")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLE = REPOSITORY / "s4m_sb" / "examples" / "two_talkers.wav"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Without these Chromium asks its maker's hosts for this and that.
 FLAGS = (
@@ -47,60 +38,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream",  # a microphone that beeps
     "--use-fake-ui-for-media-stream",
 )
-# `s4m`, which notes on stderr what it connects to.
-PROGRAM = """
-import sys
-def note(event, arguments):
-    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
-        print("asks", event, arguments, file=sys.stderr)
-sys.addaudithook(note)
-from s4m_sb.commands.main import main
-sys.exit(main())
-"""
 WAIT_MS = 120_000  # on a machine that is busy with other things
-MAX_SECONDS = 20
-MAX_MEGABYTES = 2
-
-
-class Server:
-    """``s4m demo`` in a process of its own."""
-
-    def __init__(self, folder, *arguments):
-        self.temporary = folder / "temporary"
-        self.temporary.mkdir()
-        self.stderr = folder / "stderr.txt"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "demo", "--port", "0", *arguments],
-            env={**os.environ, "TMPDIR": str(self.temporary)},
-            stdout=subprocess.PIPE,
-            stderr=self.stderr.open("wb"),
-            text=True,
-        )
-        line = self.process.stdout.readline()
-        self.url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def three_voices(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "three-voices"
-    return write_model(folder, num_spks=3)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, three_voices):
-    server = Server(
-        tmp_path_factory.mktemp("server"),
-        *("--model", three_voices),
-        *("--max-seconds", str(MAX_SECONDS)),
-        *("--max-megabytes", str(MAX_MEGABYTES)),
-    )
-    yield server
-    server.process.kill()
-    server.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -304,24 +242,13 @@ def test_what_cannot_be_separated_is_said(page, tmp_path):
     assert "stereo.wav: 3 voices in 6.7 s" in page.wait_for_message("status")
 
 
-def test_a_large_file_is_not_received(page, server, tmp_path):
+def test_a_large_file_is_not_sent(page, tmp_path):
     large = tmp_path / "large.wav"
     soundfile.write(large, np.zeros(MAX_MEGABYTES * 2**19 + 1), 8000)
     page.view.set_input_files("#recording input[type=file]", large)
     message = page.view.get_by_test_id("toast-body")
     message.wait_for()
     assert "maximum allowed size" in message.inner_text()
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; '
-        b'filename="large.wav"\r\n\r\n%s\r\n--x--\r\n' % large.read_bytes()
-    )
-    request = urllib.request.Request(
-        f"{server.url}/gradio_api/upload",
-        body,
-        {"Content-Type": "multipart/form-data; boundary=x"},
-    )
-    with pytest.raises(urllib.error.HTTPError, match="413"):
-        urllib.request.urlopen(request)
 
 
 def test_two_narrow_windows_at_once(browser, server):
@@ -335,25 +262,6 @@ def test_two_narrow_windows_at_once(browser, server):
         assert page.view.evaluate(width) == 400
         assert page.errors == []
         page.view.close()
-
-
-def post(server, path, body, content_type="application/json"):
-    request = urllib.request.Request(
-        f"{server.url}/gradio_api/{path}", body, {"Content-Type": content_type}
-    )
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
-
-
-def upload(server, path):
-    """Where the server has put a file that it was sent."""
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; '
-        b'filename="%s"\r\n\r\n%s\r\n--x--\r\n'
-        % (path.name.encode(), path.read_bytes())
-    )
-    kind = "multipart/form-data; boundary=x"
-    return post(server, "upload", body, kind)[0]
 
 
 def ask_to_separate(server, data):
@@ -400,63 +308,8 @@ def test_only_what_was_uploaded_is_separated(server, tmp_path):
     assert sorted(server.temporary.rglob("*")) == before
 
 
-def answer_to(server, host, path="/"):
-    """The status that a request to a host of that name gets."""
-    address = server.url.removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=20)
-    with contextlib.closing(connection):
-        connection.request("GET", path, headers={"Host": host})
-        return connection.getresponse().status
-
-
-def test_only_names_of_this_machine_are_answered(server):
-    port = server.url.rpartition(":")[2]
-    for host in ("localhost", "127.0.0.1", "[::1]"):
-        assert answer_to(server, f"{host}:{port}") == 200
-        assert answer_to(server, host) == 200
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.a.org"):
-        assert answer_to(server, host) == 400
-        assert answer_to(server, host, "/gradio_api/info") == 400
-
-
-def test_it_hands_on_nothing_from_elsewhere(server):
-    # Whether these are asked, `test_the_server_asks_nobody` sees.
-    for address in ("https://93.184.215.14/", "HTTP://93.184.215.14/a%20b"):
-        for way in ("file=", "file/", "proxy="):
-            path = f"/gradio_api/{way}{address}"
-            assert answer_to(server, "localhost", path) == 404
-    for path in ("/openapi.json", "/docs", "/redoc"):
-        assert answer_to(server, "localhost", path) == 404
-
-
-def test_it_listens_on_loopback_only(server):
-    port = int(server.url.rpartition(":")[2])
-    socket.create_connection(("127.0.0.1", port)).close()
-    # All of 127.0.0.0/8 is this machine; a server of all addresses is here.
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.2", port))
-
-
-def test_the_browser_is_told_to_ask_nobody_else(server):
-    with urllib.request.urlopen(server.url) as answer:
-        policy = answer.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'self' ")
-    assert "http" not in policy and "*" not in policy
-
-
-def test_the_server_asks_nobody(server):
-    said = server.stderr.read_text().splitlines()
-    asked = [line for line in said if line.startswith("asks")]
-    # Its own address, looked up when it began to listen, shows that it notes.
-    assert [line for line in asked if "127.0.0.1" not in line] == []
-    assert len(asked) == 1
-    assert [line for line in said if "Traceback" in line] == []
-
-
-def test_nothing_is_left_when_it_ends(server):
-    assert list(server.temporary.iterdir()) != []
-    assert server.end() == 143  # 128 + SIGTERM
-    assert list(server.temporary.iterdir()) == []
+def test_nobody_was_asked_for_all_this(server):
+    assert server.asked() == []
 
 
 def test_the_example_ships_with_the_package():
@@ -469,46 +322,3 @@ def test_the_example_ships_with_the_package():
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     assert offered == EXAMPLE
     assert EXAMPLE in shipped
-
-
-def test_other_hosts_are_warned_of(monkeypatch, capsys):
-    monkeypatch.setattr(demo_server, "serve", lambda *arguments: None)
-    assert main(["demo", "--host", "0.0.0.0", "--port", "0"]) == 0
-    said = capsys.readouterr().err
-    assert "s4m: warning: whoever reaches" in said and "TMPDIR" in said
-    assert main(["demo", "--port", "0"]) == 0
-    # not empty: loggers that other tests set up write there as well
-    assert "warning" not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--max-seconds", "0"], "--max-seconds is 0"),
-        (["--max-megabytes", "nan"], "--max-megabytes is nan"),
-        (["--port", "70000"], "port is 70000"),
-        (["--host", "no such host"], "cannot listen on port 0 of no such host"),
-        (["--device", "abacus"], "--device abacus: "),
-        (["--model", "/no/such"], "/no/such: is neither"),
-        (["--model", ""], "'': is neither"),
-    ],
-)
-def test_a_wrong_option_is_one_line(arguments, message, capsys):
-    assert main(["demo", "--port", "0", *arguments]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"s4m: error: {message}")
-
-
-def test_a_port_that_is_taken_is_one_line(capsys):
-    with demo_server.listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        assert main(["demo", "--port", str(port)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "in use" in line and "--port" in line
-
-
-def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["demo", "--port", "0"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install 's4m_sb[demo]'" in line
