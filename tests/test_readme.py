@@ -10,15 +10,23 @@ from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import RECIPES, REPOSITORY, WHAM, WSJ0MIX
 
 from s4m_sb.commands.main import _parser
-from s4m_sb.inference.interface import SHIPPED_MODELS
+from s4m_sb.pretrained.shipped import SHIPPED_MODELS
 
+PACKAGE = REPOSITORY / "s4m_sb"
 READMES = (
     REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
     *(recipe / "README.md" for recipe in RECIPES),
     *sorted(SHIPPED_MODELS.glob("*/README.md")),
     REPOSITORY / "benchmarks" / "README.md",
     REPOSITORY / "examples" / "README.md",
 )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """A YAML that is built makes its output folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def blocks(language):
@@ -108,11 +116,16 @@ def test_yaml_blocks_build_a_drop_in_mask_network():
     assert masknet(torch.randn(1, 256, 50)).shape == (2, 1, 256, 50)
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "readme", READMES, ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_paths_named_in_a_readme_exist(readme):
     text = readme.read_text(encoding="utf-8")
     for path in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
         assert (readme.parent / path).exists(), path
-    folders = "recipes|s4m_sb|examples|tests"
-    for path in re.findall(rf"`((?:{folders})/[^`*{{]+)`", text):
-        assert (REPOSITORY / path).exists(), path
+    # From the top of the repository or of the package.
+    rooms = [path.name for path in PACKAGE.iterdir() if path.is_dir()]
+    folders = "|".join(["recipes", "s4m_sb", "benchmarks", "tests", *rooms])
+    for path in re.findall(rf"`((?:{folders})/[^`*{{<\s]*)`", text):
+        places = (readme.parent, REPOSITORY, PACKAGE)
+        assert any((place / path).exists() for place in places), path

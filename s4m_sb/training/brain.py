@@ -66,6 +66,17 @@ class SeparationBrain(sb.Brain):
     by them. Items in which all targets are silent are in no average, and a
     target that is all there is in its mixture is in none of improvements.
 
+    Arguments
+    ---------
+    modules, opt_class, hparams, run_opts, checkpointer
+        See `speechbrain.core.Brain`. The modules are encoder, masknet and
+        decoder.
+
+    Raises
+    ------
+    InputError
+        If one of the modules is missing, or a key cannot be used.
+
     Example
     -------
     See ``recipes/WSJ0Mix/separation/train.py``.

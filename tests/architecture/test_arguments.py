@@ -15,7 +15,6 @@ from source import is_public, modules, tree
 
 SECTION = re.compile(r"^(\w[\w ]*)\n-+$", re.M)
 ENTRY = re.compile(r"^([\w*]+(?:, [\w*]+)*)(?: : .*)?$", re.M)
-UNDER_WORK = {"training.brain"}
 FIELDS = {"NamedTuple", "dataclass"}
 
 
@@ -98,7 +97,7 @@ def classes(path):
     return {x.name: x for x in tree(path).body if isinstance(x, ast.ClassDef)}
 
 
-@pytest.mark.parametrize("name", sorted(set(modules()) - UNDER_WORK))
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_constructor_arguments_are_documented_once(name):
     known = classes(modules()[name])
     public = [node for node in known.values() if is_public(node.name)]

@@ -30,9 +30,9 @@ TOP_OF_THE_PACKAGE = """
     metrics mixing network pretrained py.typed system training
 """.split()
 TOP_OF_THE_REPOSITORY = """
-    .ci .gitignore .pre-commit-config.yaml .yamllint.yaml CHANGELOG.md LICENSE
-    MANIFEST.in Makefile README.md benchmarks constraints.txt examples
-    pyproject.toml recipes s4m_sb setup.cfg tests
+    .ci .gitignore .pre-commit-config.yaml .yamllint.yaml CHANGELOG.md
+    CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md benchmarks
+    constraints.txt examples pyproject.toml recipes s4m_sb setup.cfg tests
 """.split()
 
 

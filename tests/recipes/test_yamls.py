@@ -1,5 +1,6 @@
 """The YAMLs of the recipes: no key unused or missing, sizes as stated."""
 
+import ast
 import re
 
 import pytest
@@ -29,13 +30,21 @@ SPEECHBRAIN_KEYS = set(
     """.split()
 )
 
-# How a script asks for a key; SpeechBrain looks for these in its recipes.
+# How SpeechBrain finds, in tests/consistency, that a script reads a key. It
+# looks into train.py alone; ours leave the training to `s4m_sb.training`.
 FORMS = (
-    'hparams["{}"]',
+    '["{}"]',
     "hparams.{}",
-    'hparams.get("{}"',
-    'hparams, "{}"',  # getattr of self.hparams
+    "modules.{}",
+    'attr(self.hparams, "{}',
+    'hparams.get("{}',
 )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """A YAML that is built makes its output folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(params=YAMLS)
@@ -59,27 +68,51 @@ def build(path, **overrides):
     return load_hyperpyyaml(text, OVERRIDES | overrides)
 
 
-def test_every_key_is_used(path):
-    text = path.read_text(encoding="utf-8")
-    scripts = "".join(
-        script.read_text(encoding="utf-8")
-        for script in (
-            path.parents[1] / "train.py",
-            *(REPOSITORY / "s4m_sb/training").glob("*.py"),
-        )
-    )
+def scripts_of(path):
+    """The scripts that read a YAML."""
+    training = REPOSITORY / "s4m_sb" / "training"
+    return [path.parents[1] / "train.py", *sorted(training.glob("*.py"))]
+
+
+def unread(text, read):
+    """The keys at the top that no reference and no script reads."""
     top, referred = keys_of(text)
-    assert len(top) == len(set(top))
-    unused = [
+    return [
         key
         for key in top
         if key not in referred
-        and not any(form.format(key) in scripts for form in FORMS)
+        and not read(key)
         and key not in RunOptions().as_dict()
         and f"{key}: !apply" not in text
     ]
-    assert unused == []
+
+
+def names_read(script):
+    """All that a script may read of its YAML: ``hparams.key``, ``"key"``."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant):
+            yield node.value
+        elif isinstance(node, ast.Attribute):
+            if ast.unparse(node.value).endswith("hparams"):
+                yield node.attr
+
+
+def test_every_key_is_used(path):
+    text = path.read_text(encoding="utf-8")
+    top, referred = keys_of(text)
+    assert len(top) == len(set(top))
     assert referred <= set(top)
+    read = {name for file in scripts_of(path) for name in names_read(file)}
+    assert unread(text, read.__contains__) == []
+
+
+def test_every_key_is_used_as_speechbrain_sees_it(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = "".join(file.read_text("utf-8") for file in scripts_of(path))
+    seen = unread(
+        text, lambda key: any(form.format(key) in scripts for form in FORMS)
+    )
+    assert seen == []
 
 
 def test_speechbrains_recipe_finds_its_keys(path):
