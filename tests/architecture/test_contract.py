@@ -106,7 +106,12 @@ def block(**values):
 
 def encoder(kernel_size, stride):
     module = Encoder(3, kernel_size, stride)
-    return Part(module, "BT > BFL", 3, length_out=module.num_frames)
+    return Part(
+        module,
+        "BT > BFL",
+        3,
+        length_out=lambda n: -(-(n + kernel_size - stride) // stride),
+    )
 
 
 def decoder(kernel_size, stride):
