@@ -120,9 +120,10 @@ def leakage(
     """What is in the output of one who is silent, beside those who speak.
 
     Over all frames in which a target is silent and another one is not: the
-    energy of its estimate (less what the target itself has there) over that
-    of the estimates of those who speak, in dB; -80 dB at least. Levels count
-    as they are: the outputs side by side, as one hears them.
+    energy of its estimate (less what the target itself has there, at the
+    estimate's scale) over that of the estimates of those who speak, in dB;
+    -80 dB at least. The outputs count as they are, side by side, as one hears
+    them; how loud they are beside the targets does not matter.
 
     Example
     -------
@@ -137,7 +138,10 @@ def leakage(
     valid = valid_samples(target, lengths)
     target = without_padding(target, valid)
     estimate = without_padding(estimate, valid)
-    leak = _frames(estimate - target, sample_rate)
+    scale = (estimate * target).sum(dim=1, keepdim=True) / (
+        target.square().sum(dim=1, keepdim=True) + EPS
+    )
+    leak = _frames(estimate - scale * target, sample_rate)
     voices = _frames(estimate, sample_rate) * speaks
     silent = ~speaks & speaks.any(dim=2, keepdim=True)
     heard = (voices.sum(dim=2, keepdim=True) * silent).sum(dim=(1, 2))

@@ -96,6 +96,19 @@ def test_a_leak_measures_its_level(level_db):
     assert value == pytest.approx(level_db, abs=1e-3)
 
 
+@pytest.mark.parametrize("gain", [0.05, 1.0, -20.0])
+def test_the_level_of_the_outputs_does_not_matter_to_a_leak(gain):
+    # Turns that fade: 45 dB below the voice, and therefore silent.
+    faint = 10 ** (-45 / 20) * turns([(0, 10)], [(0, 10)], seed=1)
+    target = turns([(0, 4)], [(6, 9)]) + faint
+    leak = 0.1 * turns([(0, 4)], [(6, 9)]).flip(-1)
+    value = float(metrics.leakage(gain * (target + leak), target, RATE))
+    # The leak is of the voice without its faint part: 45 dB and less.
+    assert value == pytest.approx(-20, abs=1e-2)
+    perfect = float(metrics.leakage(gain * target, target, RATE))
+    assert perfect == pytest.approx(metrics.FLOOR_DB)
+
+
 def test_leaks_of_three_talkers_are_a_mean_over_those_who_are_silent():
     target = turns([(0, 4)], [], [])
     estimate = target.clone()
