@@ -1,4 +1,7 @@
-"""Lengths of Fourier transforms."""
+"""Lengths of Fourier transforms.
+
+Above this file: `s4.py`. Below it: nothing, not even torch.
+"""
 
 
 def fft_length(minimum: int) -> int:

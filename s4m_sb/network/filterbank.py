@@ -5,6 +5,8 @@ Drop-in for SpeechBrain's `Encoder(mix [B, T]) -> [B, F, L]` and
 so that every sample is seen by all frames that can cover it, and the decoder
 takes the padding on the left off again, so that sample t stays sample t.
 What the decoder gives beyond T is for the caller to cut.
+
+Above this file: the YAMLs in `recipes/`. Below it: torch alone.
 """
 
 import torch

@@ -1,4 +1,8 @@
-"""SpeechBrain's relative lengths, as samples and as masks."""
+"""SpeechBrain's relative lengths, as samples and as masks.
+
+Above this file: `separate.py`, and whatever meets padded batches. Below it:
+torch alone.
+"""
 
 import torch
 

@@ -9,6 +9,8 @@ published code pools unevenly, and ours pads).
 Not imported: the fusion at the coarsest scale, which the published forward
 pass never uses, and the published decoder, which mixes all sources into each
 output.
+
+Above this file: whoever has the published weights. Below it: `masknet.py`.
 """
 
 import torch

@@ -3,6 +3,9 @@
 Training, evaluation and inference all call `separate`. Its three networks
 may be those of this package or SpeechBrain's own, bare or wrapped for
 distributed training.
+
+Above this file: `training/brain.py`, `inference/interface.py`. Below it:
+`lengths.py`, and the networks that it is given.
 """
 
 from typing import Any, cast

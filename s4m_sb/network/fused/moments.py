@@ -2,6 +2,8 @@
 
 All that a global norm needs of a signal, and of any rescaled copy of it: see
 `norm.py`. Everything here works on ``[B, L, C]``.
+
+Above this file: `deferred.py`. Below it: torch alone.
 """
 
 from typing import NamedTuple

@@ -6,6 +6,8 @@ the large signals in a CPU's heap, which then grows with every part that is
 checkpointed, by more than the inputs. Here the forward pass builds no graph.
 
 Chen et al., "Training deep nets with sublinear memory cost", 2016.
+
+Above this file: `network/masknet.py`. Below it: torch alone.
 """
 
 from collections.abc import Callable, Sequence

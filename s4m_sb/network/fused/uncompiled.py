@@ -1,4 +1,7 @@
-"""Functions that `torch.compile` leaves as they are."""
+"""Functions that `torch.compile` leaves as they are.
+
+Above this file: `network/s4.py`, `network/masknet.py`. Below it: torch alone.
+"""
 
 import functools
 import sys
