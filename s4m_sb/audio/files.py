@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import torch
 
-from s4m_sb.audio.resampling import resample, resampling_ratio
+from s4m_sb.audio.resampling import check_rate, resample, resampling_ratio
 from s4m_sb.errors import InputError
 from s4m_sb.system.files import replacing
 
@@ -70,6 +70,8 @@ class SoundFile(soundfile.SoundFile):
     ------
     soundfile.LibsndfileError
         If it is no audio.
+    InputError
+        If it says a sample rate that no sound has.
 
     Example
     -------
@@ -84,6 +86,11 @@ class SoundFile(soundfile.SoundFile):
         # As bytes where names may hold some that are no text.
         windows = os.name == "nt"
         super().__init__(os.fspath(path) if windows else os.fsencode(path))
+        try:
+            check_rate(self.samplerate)
+        except InputError as error:
+            self.close()
+            raise InputError(f"{path}: says {error}") from error
 
     def seekable(self) -> bool:
         """Tells whether samples can be read from anywhere.

@@ -7,6 +7,8 @@ from fractions import Fraction
 import torch
 import torchaudio.functional
 
+from s4m_sb.errors import InputError
+
 # torchaudio's sinc filter, whose reach decides how much of a signal it sees.
 FILTER_WIDTH = 6
 ROLLOFF = 0.99
@@ -15,6 +17,37 @@ MAX_TERM = 200
 # phases. Above so many of them, those that do not vanish are made as needed.
 MAX_COEFFICIENTS = 1e6
 WEIGHTS_AT_ONCE = 2**20
+# Recorders for bats reach 500 kHz, interfaces 768 kHz. A file of 1 Hz would
+# become thousands of times as long.
+LOWEST_RATE = 1000
+HIGHEST_RATE = 768000
+
+
+def check_rate(sample_rate: int) -> None:
+    """Refuses sample rates that no sound has.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    InputError
+        If it is not between 1 and 768 kHz.
+
+    Example
+    -------
+    >>> check_rate(8000)
+    >>> check_rate(1)
+    Traceback (most recent call last):
+    s4m_sb.errors.InputError: a sample rate of 1 Hz; it should be 1000 to ...
+    """
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise InputError(
+            f"a sample rate of {sample_rate} Hz; it should be {LOWEST_RATE} "
+            f"to {HIGHEST_RATE} Hz"
+        )
 
 
 def resample(signal: torch.Tensor, old: int, new: int) -> torch.Tensor:

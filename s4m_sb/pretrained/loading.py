@@ -7,6 +7,8 @@ these in the model's own folder, or in its own place on the Hugging Face Hub.
 
 import os
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from s4m_sb.errors import InputError, first_line, one_line
 from s4m_sb.pretrained.safe_yaml import HOW_TO_TRUST
 from s4m_sb.system.files import is_inside
+
+# What the file of a module's parameters may hold, in bytes: other types of
+# numbers, and what else was saved with them.
+MOST_TIMES = 4
+MOST_MORE = 2**20
 
 
 def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
@@ -39,7 +46,8 @@ def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
     Raises
     ------
     InputError
-        If the file is missing, is no checkpoint, or does not fit.
+        If the file is missing, is no checkpoint, is damaged or far larger
+        than the module needs, does not fit, or holds NaN or infinite numbers.
 
     Example
     -------
@@ -50,6 +58,7 @@ def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
+    _check_archive(path, _num_bytes(module))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
@@ -61,7 +70,35 @@ def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = one_line(error)
         raise InputError(f"{path}: does not fit: {reason}") from error
+    for name, value in module.named_parameters():
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} holds NaN or infinite numbers")
     return state
+
+
+def _num_bytes(module: torch.nn.Module) -> int:
+    state = module.state_dict().values()
+    return sum(x.nbytes for x in state if isinstance(x, torch.Tensor))
+
+
+def _check_archive(path: str | os.PathLike, num_bytes: int) -> None:
+    """Refuses what PyTorch would unpack without a look at it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            most = MOST_TIMES * num_bytes + MOST_MORE
+            if size > most:
+                raise InputError(
+                    f"{path}: unpacks to {size} bytes, where its network "
+                    f"needs {num_bytes}"
+                )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return  # of another form, or none: PyTorch says which
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: is damaged ({error})") from error
+    if damaged is not None:
+        raise InputError(f"{path}: is damaged, in {damaged}")
 
 
 def load_collected(
@@ -102,6 +139,35 @@ def load_collected(
             f"{source}: its parameters cannot be fetched ({first_line(error)})"
         ) from error
     pretrainer.load_collected()
+
+
+def stay_in(pretrainer: Pretrainer, folder: Path, trusted: bool) -> None:
+    """Lets a model on this machine find its parameters here alone.
+
+    Arguments
+    ---------
+    pretrainer : Pretrainer
+        From the YAML. SpeechBrain would take a path of two names that is not
+        here for a repository on the Hugging Face Hub.
+    folder : Path
+        The model's folder.
+    trusted : bool
+        Leave alone what the YAML itself places elsewhere.
+
+    Raises
+    ------
+    InputError
+        If one of the files is not there.
+    """
+    for name in filter(pretrainer.is_loadable, pretrainer.loadables):
+        path = folder / f"{name}.ckpt"
+        if name in pretrainer.paths:
+            if trusted:
+                continue
+            path = Path(*Pretrainer.split_path(pretrainer.paths[name]))
+        if not path.is_file():
+            raise InputError(f"{path}: no such checkpoint")
+        pretrainer.paths[name] = os.path.abspath(path)
 
 
 def check_pretrainer(pretrainer: Any, source: str | Path) -> None:

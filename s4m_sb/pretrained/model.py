@@ -11,14 +11,17 @@ import torch
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
 
+from s4m_sb.audio.resampling import check_rate
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.pretrained.fetching import fetch_yaml, model_folder, place_for
+from s4m_sb.pretrained.fit import check_fit
 from s4m_sb.pretrained.hparams import load_hparams
 from s4m_sb.pretrained.loading import (
     check_inside,
     check_pretrainer,
     load_collected,
     not_loaded,
+    stay_in,
 )
 from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS
 
@@ -82,7 +85,13 @@ def load_model(
             raise InputError(f"{yaml}: {error}") from error
         hparams["savedir"] = savedir
         pretrainer.set_collect_in(place)
+        if folder is not None:
+            stay_in(pretrainer, folder, trusted)
         load_collected(pretrainer, str(source), **fetch_options)
+        try:
+            check_fit(modules, hparams["sample_rate"], hparams["num_spks"])
+        except InputError as error:
+            raise InputError(f"{yaml}: {error}") from error
     return hparams
 
 
@@ -134,6 +143,7 @@ def _check_model(hparams: dict[str, Any]) -> None:
             raise InputError(
                 f"{key} is {value!r:.99}; give a whole number above 0"
             )
+    check_rate(hparams["sample_rate"])
     modules = hparams["modules"]
     for key in MODULES:
         if not isinstance(modules, dict) or key not in modules:

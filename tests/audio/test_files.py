@@ -278,3 +278,20 @@ def test_half_of_one_is_refused(tmp_path, use):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="half.flac: cannot be read as audio"):
         list(use(path))
+
+
+@pytest.mark.parametrize("sample_rate", [1, 999, 768001, 2**31 - 1])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path, sample_rate):
+    path = tmp_path / "slow.wav"
+    soundfile.write(path, np.zeros(1000), sample_rate)
+    message = f"slow.wav: says a sample rate of {sample_rate} Hz; it should"
+    for use in (audio_info, read_audio, stream_audio):
+        with pytest.raises(InputError, match=message):
+            list(use(path))
+
+
+@pytest.mark.parametrize("sample_rate", [1000, 2000, 192000, 768000])
+def test_a_rate_that_some_sound_has_is_read(tmp_path, sample_rate):
+    path = tmp_path / "bat.wav"
+    soundfile.write(path, np.zeros(1000), sample_rate)
+    assert read_audio(path, sample_rate=8000)[1] == 8000

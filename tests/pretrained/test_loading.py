@@ -14,13 +14,16 @@ import re
 import shutil
 import tempfile
 import threading
+import zipfile
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from packaging.requirements import Requirement
 from small_model import NETWORK, SEPFORMER, train, write_model
 from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.utils import fetching
 from speechbrain.utils.checkpoints import Checkpointer
 from torch import nn
 
@@ -608,3 +611,102 @@ def test_what_is_no_state_dict_does_not_fit(path, content):
     torch.save(content, path)
     with pytest.raises(InputError, match="linear.ckpt: does not fit"):
         load_parameters(nn.Linear(3, 2), path)
+
+
+def test_a_byte_that_was_changed_is_noticed(path):
+    content = path.read_bytes()
+    numbers = torch.load(path)["weight"].numpy().tobytes()
+    place = content.index(numbers)
+    path.write_bytes(content[:place] + bytes(24) + content[place + 24 :])
+    assert torch.load(path)["weight"].count_nonzero() == 0  # not by PyTorch
+    with pytest.raises(InputError, match="linear.ckpt: is damaged, in .*data"):
+        load_parameters(nn.Linear(3, 2), path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_parameters_that_are_not_finite_are_named(path, value):
+    state = nn.Linear(3, 2).state_dict()
+    state["weight"][1, 2] = value
+    torch.save(state, path)
+    with pytest.raises(InputError, match="linear.ckpt: weight holds NaN or"):
+        load_parameters(nn.Linear(3, 2), path)
+
+
+def test_infinite_numbers_that_are_no_parameters_are_loaded(path):
+    module = nn.Linear(3, 2)
+    module.register_buffer("mask", torch.full((2,), -torch.inf))
+    torch.save(module.state_dict(), path)
+    assert load_parameters(module, path)["mask"].isinf().all()
+
+
+def test_a_small_file_does_not_unpack_to_a_large_one(path, tmp_path):
+    torch.save({"weight": torch.zeros(2, 3), "more": torch.zeros(10**7)}, path)
+    packed = tmp_path / "packed.ckpt"
+    with (
+        zipfile.ZipFile(path) as old,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for part in old.infolist():
+            new.writestr(part.filename, old.read(part))
+    assert packed.stat().st_size < 10**5
+    assert torch.load(packed)["more"].numel() == 10**7
+    for file in (path, packed):
+        with pytest.raises(InputError, match="unpacks to 400.* needs 32$"):
+            load_parameters(nn.Linear(3, 2), file)
+
+
+def test_numbers_of_another_type_are_no_bomb(path):
+    module = nn.Linear(300, 200)
+    torch.save(nn.Linear(300, 200).double().state_dict(), path)
+    load_parameters(module, path)
+
+
+def test_a_model_here_is_read_from_its_folder_and_from_nowhere_else(
+    copy, tmp_path, monkeypatch
+):
+    def fetch(*arguments, **options):
+        raise AssertionError(f"the network was asked for {arguments}")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    monkeypatch.setattr(fetching, "download_file_hf", fetch)
+    monkeypatch.chdir(tmp_path)
+    copy.rename("acct")
+    Path("acct", "masknet.ckpt").rename("outside.ckpt")
+    refused("acct", "^acct/masknet.ckpt: no such checkpoint")
+    for trusted in (False, True):
+        refused("acct", "no such checkpoint", trusted=trusted)
+    edit(
+        Path("acct"),
+        end="    paths:\n        masknet: acct/repo/masknet.ckpt\n",
+    )
+    refused("acct", "^acct/repo/masknet.ckpt: no such checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sample_rate: 8000", "sample_rate: 10000000", "rate of 10000000 Hz"),
+        ("sample_rate: 8000", "sample_rate: 1", "a sample rate of 1 Hz"),
+        ("num_spks: 2", "num_spks: 1000000000", "num_spks is 1000000000"),
+        ("d_hidden: 16", "d_hidden: 900000000", "d_hidden is 900000000"),
+        (
+            "num_spks: 2",
+            "num_spks: 2\nn: 9\nm: !ref <n>**<n>**<n>",
+            "too large",
+        ),
+    ],
+)
+def test_a_model_asks_for_no_more_than_there_is(copy, old, new, message):
+    edit(copy, old, new)
+    said = refused(copy, message)
+    assert said.startswith(f"{copy}/hyperparams.yaml: ")
+
+
+def test_networks_that_do_not_fit_one_another_are_no_model(copy):
+    edit(
+        copy,
+        "Decoder: !new:s4m_sb.network.filterbank.Decoder",
+        "Decoder: !new:s4m_sb.network.filterbank.Decoder\n    stride: 8",
+    )
+    said = refused(copy, "its frames are not those of its encoder")
+    assert said.startswith(f"{copy}/hyperparams.yaml: ")
