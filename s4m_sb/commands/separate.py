@@ -430,7 +430,9 @@ def _shows_progress(arguments: argparse.Namespace, rank: "Rank") -> bool:
 
 
 def _num_frames(recording: "Recording", sample_rate: int) -> int:
+    from s4m_sb.audio.files import audio_info
+
     try:
-        return recording.num_frames(sample_rate)
+        return audio_info(recording.path).num_frames_at(sample_rate)
     except InputError:
         return 0  # whoever is to separate it says why

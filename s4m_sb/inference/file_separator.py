@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.inference.levels import check_normalization, normalize_voices
+from s4m_sb.inference.levels import Level, normalize_voices
 from s4m_sb.inference.pieces import Pieces, at_once_s
 from s4m_sb.inference.recordings import Recording, remove_leftovers
 from s4m_sb.inference.spectrogram import plot_separation
@@ -134,10 +134,10 @@ class FileSeparator:
         picture_width: float | None = None,
         progress: bool = False,
     ):
-        check_normalization(normalize)
         self.model = model
         self.sample_rate = model.hparams.sample_rate
         self.num_spks = model.hparams.num_spks
+        Level(self.num_spks, normalize)  # or it is refused
         self.normalize = normalize
         self.pieces = pieces
         self.whole_s = whole_s
@@ -201,10 +201,11 @@ class FileSeparator:
         long: list[Recording] = []
         for recording in recordings:
             try:
-                num_frames = recording.num_frames(self.sample_rate)
+                info = audio_info(recording.path)
             except InputError as error:
                 yield self._failure(recording, error)
                 continue
+            num_frames = info.num_frames_at(self.sample_rate)
             if num_frames > self.whole_s * self.sample_rate:
                 long.append(recording)
             else:

@@ -17,7 +17,7 @@ from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import stream_audio
 from s4m_sb.errors import InputError
 from s4m_sb.inference.chunking import separate_in_pieces
-from s4m_sb.inference.levels import Level, check_normalization
+from s4m_sb.inference.levels import Level
 from s4m_sb.inference.pieces import Pieces
 from s4m_sb.inference.voice_files import write_voices
 from s4m_sb.network.lengths import num_samples, sample_mask
@@ -259,9 +259,8 @@ class S4MSeparation(Pretrained):
             If the file is missing, empty, not audio, or has no samples or
             NaN ones, or if ``normalize`` is unknown.
         """
-        check_normalization(normalize)
         pieces = _pieces(pieces, chunk_s)
-        level = Level(self.hparams.num_spks)
+        level = Level(self.hparams.num_spks, normalize)
         num_done = 0
         with fetched_audio(path, savedir) as local:
             # The header of an MP3 file may promise more than there is.
@@ -274,7 +273,7 @@ class S4MSeparation(Pretrained):
                 level.add(voices, mixture)
                 whole[num_done : num_done + len(voices)] = voices
                 num_done += len(voices)
-        voices = whole[:num_done].div_(level.divisors(normalize))
+        voices = whole[:num_done].div_(level.divisors())
         return voices.unsqueeze(0).to(self.device)
 
     @torch.no_grad()
@@ -309,7 +308,6 @@ class S4MSeparation(Pretrained):
         OSError
             If the voices cannot be written, as on a full disk.
         """
-        check_normalization(normalize)
         num_spks = self.hparams.num_spks
         if len(outputs) != num_spks:
             raise InputError(

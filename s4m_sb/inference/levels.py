@@ -45,34 +45,12 @@ def normalize_voices(
     >>> normalize_voices(voices, voices.sum(2), "peak")[0, 0]
     tensor([1., 0.])
     """
-    check_normalization(normalize)
-    if normalize == "none":
-        return voices
     divisors = []
     for item, item_mix in zip(voices, mix, strict=True):
-        level = Level(voices.shape[2])
+        level = Level(voices.shape[2], normalize)
         level.add(item, item_mix)
-        divisors.append(level.divisors(normalize))
+        divisors.append(level.divisors())
     return voices / torch.stack(divisors).unsqueeze(1).to(voices)
-
-
-def check_normalization(normalize: str) -> None:
-    """Refuses an unknown way to normalize.
-
-    Arguments
-    ---------
-    normalize : str
-        See `normalize_voices`.
-
-    Raises
-    ------
-    InputError
-        If it is unknown.
-    """
-    if normalize not in NORMALIZATIONS:
-        raise InputError(
-            f"normalize={normalize!r}: give one of {', '.join(NORMALIZATIONS)}"
-        )
 
 
 class Level:
@@ -85,19 +63,32 @@ class Level:
     ---------
     num_spks : int
         Number of voices.
+    normalize : str
+        As there.
+
+    Raises
+    ------
+    InputError
+        If ``normalize`` is unknown.
 
     Example
     -------
-    >>> level = Level(2)
+    >>> level = Level(2, "peak")
     >>> voices = torch.tensor([[0.5, 0.1], [-0.2, 0.2]])
     >>> for block in voices.split(1):
     ...     level.add(block, block.sum(1))
-    >>> voices / level.divisors("peak")
+    >>> voices / level.divisors()
     tensor([[ 1.0000,  0.5000],
             [-0.4000,  1.0000]])
     """
 
-    def __init__(self, num_spks: int):
+    def __init__(self, num_spks: int, normalize: str):
+        if normalize not in NORMALIZATIONS:
+            raise InputError(
+                f"normalize={normalize!r}: give one of "
+                + ", ".join(NORMALIZATIONS)
+            )
+        self.normalize = normalize
         self.peaks = torch.zeros(num_spks)
         self.mix_peak = torch.zeros(())
         # In float64: there may be 10^9 samples.
@@ -123,28 +114,17 @@ class Level:
         self.products += voices.T @ voices
         self.projections += voices.T @ mix.double()
 
-    def divisors(self, normalize: str) -> torch.Tensor:
+    def divisors(self) -> torch.Tensor:
         """By what to divide the voices.
-
-        Arguments
-        ---------
-        normalize : str
-            See `normalize_voices`.
 
         Returns
         -------
         torch.Tensor
             ``[S]``; infinite for a voice that becomes silence.
-
-        Raises
-        ------
-        InputError
-            If ``normalize`` is unknown.
         """
-        check_normalization(normalize)
-        if normalize == "none":
+        if self.normalize == "none":
             return torch.ones_like(self.peaks)
-        if normalize == "peak":
+        if self.normalize == "peak":
             silent = self.peaks <= SILENT_VOICE * self.peaks.max()
             if self.mix_peak <= SILENT_PEAK:
                 silent = torch.ones_like(silent)

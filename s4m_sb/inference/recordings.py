@@ -69,26 +69,6 @@ class Recording:
         """The file of the spectrograms."""
         return self.place.with_name(f"{self.place.name}.png")
 
-    def num_frames(self, sample_rate: int) -> int:
-        """Counts the samples that the recording has at a sample rate.
-
-        Arguments
-        ---------
-        sample_rate : int
-            In Hz.
-
-        Returns
-        -------
-        int
-            Samples of one channel, by the file's header.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, empty or not audio.
-        """
-        return audio_info(self.path).num_frames_at(sample_rate)
-
     def is_done(
         self, num_spks: int, sample_rate: int, plot: bool = False
     ) -> bool:
@@ -116,7 +96,8 @@ class Recording:
         InputError
             If the recording is missing, empty or not audio.
         """
-        num_frames = self.num_frames(sample_rate)
+        info = audio_info(self.path)
+        num_frames = info.num_frames_at(sample_rate)
         recorded_ns = self.path.stat().st_mtime_ns
         if recorded_ns > time.time_ns():  # by a clock that is wrong
             recorded_ns = 0
@@ -132,7 +113,7 @@ class Recording:
         if len(lengths) > 1 or {v.sample_rate for v in voices} != {sample_rate}:
             return False
         length = lengths.pop()
-        if audio_info(self.path).format == "MP3":
+        if info.format == "MP3":
             return 0 < length <= num_frames
         return length == num_frames
 

@@ -61,7 +61,7 @@ def write_voices(
             raise IsADirectoryError(
                 errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(output)
             )
-    level = Level(len(outputs))
+    level = Level(len(outputs), normalize)
     with contextlib.ExitStack() as names:
         temporaries = [names.enter_context(replacing(o)) for o in outputs]
         with contextlib.ExitStack() as files:
@@ -75,7 +75,7 @@ def write_voices(
                     writers, voices.unbind(1), strict=True
                 ):
                     writer.write(voice)
-            divisors = level.divisors(normalize).tolist()
+            divisors = level.divisors().tolist()
             for writer, divisor in zip(writers, divisors, strict=True):
                 if divisor != 1:
                     writer.change(functools.partial(_divide, divisor=divisor))

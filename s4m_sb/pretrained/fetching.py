@@ -5,6 +5,7 @@ Above this file: `model.py`. Below it: SpeechBrain, which fetches.
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,41 +68,12 @@ def model_folder(source: str | os.PathLike = DEFAULT_MODEL) -> Path | None:
 
 
 @contextlib.contextmanager
-def place_for(
-    source: str, savedir: str | os.PathLike | None
-) -> Iterator[str | os.PathLike | None]:
-    """Where a model's fetched files are put.
-
-    Arguments
-    ---------
-    source : str
-        Where the model is.
-    savedir : str or os.PathLike or None
-        Where they are to be kept, if they are.
-
-    Yields
-    ------
-    str or os.PathLike or None
-        None for the Hub's own cache. SpeechBrain needs a folder for what
-        comes from a web address; it is removed in the end.
-    """
-    if savedir is not None or not source.startswith(WEB):
-        yield savedir
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            yield temporary
-        except InputError as error:  # nobody would find that folder
-            message = str(error).replace(temporary, source.rstrip("/"))
-            raise InputError(message) from error
-
-
-def fetch_yaml(
+def fetched_yaml(
     source: str,
     name: str,
-    place: str | os.PathLike | None,
+    savedir: str | os.PathLike | None,
     fetch_options: dict[str, Any],
-) -> Path:
+) -> Iterator[tuple[Path, str | os.PathLike | None]]:
     """Fetches a model's YAML, or finds it in its folder.
 
     Arguments
@@ -110,26 +82,43 @@ def fetch_yaml(
         A folder, a web address or a repository.
     name : str
         The file in it.
-    place : str or os.PathLike or None
-        What `place_for` gives.
+    savedir : str or os.PathLike or None
+        Where what is fetched is to be kept, if it is.
     fetch_options : dict
         Of SpeechBrain's ``fetch``.
 
-    Returns
-    -------
+    Yields
+    ------
     Path
-        The file on this machine.
+        The YAML.
+    str or os.PathLike or None
+        Where the model's other files are to be put; None for the Hub's own
+        cache. For a web address, of which SpeechBrain keeps nothing, it is a
+        folder that is removed in the end.
 
     Raises
     ------
     InputError
         If there is none, or it cannot be fetched.
     """
-    missing = f"{source}: no such folder"
-    path = _fetch(missing, name, source, place, **fetch_options)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; is this a model folder?")
-    return path
+    place, temporary = savedir, None
+    if savedir is None and source.startswith(WEB):
+        place = temporary = tempfile.mkdtemp()
+    try:
+        missing = f"{source}: no such folder"
+        yaml = _fetch(missing, name, source, place, **fetch_options)
+        if not yaml.is_file():
+            raise InputError(f"{yaml}: no such file; is this a model folder?")
+        yield yaml, place
+    except InputError as error:
+        if temporary is None:
+            raise
+        # nobody would find that folder
+        message = str(error).replace(temporary, source.rstrip("/"))
+        raise InputError(message) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary)
 
 
 @contextlib.contextmanager

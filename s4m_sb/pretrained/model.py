@@ -13,7 +13,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from s4m_sb.audio.resampling import check_rate
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.pretrained.fetching import fetch_yaml, model_folder, place_for
+from s4m_sb.pretrained.fetching import fetched_yaml, model_folder
 from s4m_sb.pretrained.fit import check_fit
 from s4m_sb.pretrained.hparams import load_hparams
 from s4m_sb.pretrained.loading import (
@@ -61,8 +61,10 @@ def load_model(
     folder = model_folder(source)
     if folder is not None:
         source, savedir = folder, None
-    with place_for(str(source), savedir) as place:
-        yaml = fetch_yaml(str(source), hparams_file, place, fetch_options)
+    with fetched_yaml(str(source), hparams_file, savedir, fetch_options) as (
+        yaml,
+        place,
+    ):
         if folder is not None and not trusted:
             check_inside(yaml, folder)
         hparams = load_hparams(

@@ -398,7 +398,7 @@ def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, options):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     (recording,) = find_recordings([tmp_path / "in"], tmp_path / "out")
     num_frames = len(read_audio(path)[0])
-    assert num_frames < 0.8 * recording.num_frames(8000)
+    assert num_frames < 0.8 * audio_info(recording.path).num_frames_at(8000)
     separator = FileSeparator(model, **options)
     (outcome,) = separator.separate([recording])
     assert outcome.duration_s == num_frames / 8000
