@@ -32,6 +32,7 @@ from torch import nn  # noqa: E402
 
 from s4m_sb.metrics import pit_si_snr_loss  # noqa: E402
 from s4m_sb.network.separate import separate  # noqa: E402
+from s4m_sb.system.memory import keep_freed_memory  # noqa: E402
 
 WARM_UP_S = 0.25  # loads what the libraries load at their first use
 NUM_SPKS = 2
@@ -273,6 +274,7 @@ def main() -> None:
     """Measures the cases that come in."""
     # Whoever ends this process ends the case that it measures.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    keep_freed_memory()  # as `s4m` and the recipes do
     job = json.loads(sys.argv[1])
     for line in sys.stdin:
         case = json.loads(line)

@@ -15,7 +15,6 @@ What comes next: the sizes in `networks/models.yaml`, the training in
 
 import argparse
 import os
-import platform
 import shlex
 import signal
 import subprocess
@@ -29,6 +28,7 @@ sys.path[:0] = [str(REPOSITORY), str(RECIPE), str(HERE)]
 
 import speechbrain  # noqa: E402
 import torch  # noqa: E402
+from machine import commit, machine  # noqa: E402
 from networks import MODELS, SIZES, network_yaml  # noqa: E402
 from prepare_data import prepare_wham  # noqa: E402
 from quality_table import read_row, write_tables  # noqa: E402
@@ -40,12 +40,6 @@ from s4m_sb.system.files import replacing  # noqa: E402
 
 SAMPLE_RATE = 8000  # in Hz; the sizes of the networks belong to it
 WARMUP, COOLDOWN = 0.05, 0.5  # of all updates
-# Keeps the C library from giving memory back at every step, which costs a
-# third of the time.
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -140,7 +134,6 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if arguments.device == "cpu":
-        variables |= MALLOC
         variables["OMP_NUM_THREADS"] = str(arguments.threads)
     return variables
 
@@ -148,10 +141,7 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
 def describe(arguments: argparse.Namespace, tables: dict[str, Path]) -> str:
     """Under which conditions the table was measured, in Markdown."""
     tr, cv, tt = (count_mixtures(tables[split]) for split in ("tr", "cv", "tt"))
-    if arguments.device == "cpu":
-        where = f"{cpu_name()}, threads: {arguments.threads}"
-    else:
-        where = torch.cuda.get_device_name(arguments.device)
+    where = machine(arguments.device, arguments.threads)
     return (
         f"Networks of {arguments.size} size; two speakers over noise at "
         f"{SAMPLE_RATE} Hz: {tr} mixtures for training, {cv} for validation, "
@@ -166,29 +156,6 @@ def describe(arguments: argparse.Namespace, tables: dict[str, Path]) -> str:
         f"s4m_sb {s4m_sb.__version__}{commit()}, torch {torch.__version__}, "
         f"speechbrain {speechbrain.__version__}."
     )
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":")[1] for line in lines if "model name" in line]
-    return " ".join((names or [platform.machine()])[0].split())
-
-
-def commit() -> str:
-    """Of the repository, as `` (0123456)``; empty outside of one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-        )
-    except OSError:
-        return ""
-    return f" ({found.stdout.strip()})" if found.returncode == 0 else ""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from table import grid, write_csv
+
 from s4m_sb.system.files import replacing
 
 Row = dict[str, Any]
@@ -107,8 +109,7 @@ def markdown(rows: list[Row], caption: str) -> str:
     """
     lines = [list(COLUMNS), ["---"] + ["---:"] * (len(COLUMNS) - 1)]
     lines += [[cell.format(**row) for cell in COLUMNS.values()] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{caption}\n\n{table}\n"
+    return f"{caption}\n\n{grid(lines)}\n"
 
 
 def write_tables(rows: list[Row], caption: str, folder: Path) -> str:
@@ -128,13 +129,7 @@ def write_tables(rows: list[Row], caption: str, folder: Path) -> str:
     str
         The Markdown.
     """
-    with (
-        replacing(folder / "quality.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, list(rows[0]), folder / "quality.csv")
     text = markdown(rows, caption)
     with replacing(folder / "quality.md") as temporary:
         temporary.write_text(text, "utf-8")

@@ -30,9 +30,10 @@ sys.path[:0] = [str(REPOSITORY), str(HERE)]
 import speechbrain  # noqa: E402
 import speed_table  # noqa: E402
 import torch  # noqa: E402
-from quality import MALLOC, commit, cpu_name  # noqa: E402
+from machine import commit, machine  # noqa: E402
 from speed_figure import plot_speed  # noqa: E402
 from speed_networks import ROWS  # noqa: E402
+from table import write_csv  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import s4m_sb  # noqa: E402
@@ -164,11 +165,10 @@ class Process:
             "limit_s": arguments.limit_s,
             "memory_gib": arguments.memory_gib,
         }
-        # The C library keeps freed memory, as for `s4m` and the recipes.
         threads = {"OMP_NUM_THREADS": str(arguments.threads)}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "measure.py"), json.dumps(job)],
-            env={**os.environ, **MALLOC, **threads},
+            env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -303,12 +303,11 @@ def import_times(repetitions: int = 3) -> list[float]:
 def conditions(arguments: argparse.Namespace) -> dict:
     """Under which figures are measured."""
     if arguments.device == "cpu":
-        where = f"{cpu_name()}, threads: {arguments.threads}"
         most = f"more than {arguments.memory_gib:g} GiB"
     else:
         about = torch.cuda.get_device_properties(arguments.device)
-        where = about.name
         most = f"more than the GPU's {about.total_memory / 2**30:.0f} GiB"
+    where = machine(arguments.device, arguments.threads)
     return {
         "networks": "toy networks" if arguments.quick else "published sizes",
         "precision": PRECISIONS[arguments.precision],
@@ -401,7 +400,7 @@ def main(argv: list[str] | None = None) -> int:
         training_s,
         describe(measured, short_s(arguments)),
     )
-    speed_table.write_csv(rows, folder / "speed.csv")
+    write_csv(rows, speed_table.COLUMNS, folder / "speed.csv")
     with replacing(folder / "speed.md") as temporary:
         temporary.write_text(text, "utf-8")
     plot_speed(folder / "speed.png", rows)

@@ -3,16 +3,12 @@
 Above this file: `speed.py`, `speed_figure.py`.
 """
 
-import csv
 import math
 import statistics
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from speed_networks import ROWS
-
-from s4m_sb.system.files import replacing
+from table import grid
 
 REFERENCE, TWIN = "s4m-tiny", "twin"
 MARKS = {
@@ -379,19 +375,3 @@ def by_batch(rows: list[Row], training_s: float) -> list[list[str]]:
         ]
         lines.append([ROWS[row["model"]]["name"], row["part"], *cells])
     return lines
-
-
-def grid(lines: Iterable[list[str]]) -> str:
-    """Cells as a table in Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_csv(rows: list[Row], path: Path) -> None:
-    """Writes the rows, whole or not at all."""
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,6 +1,6 @@
 """Changes to networks that no YAML can make.
 
-Above this file: `networks/s4m-tiny.yaml`, `networks/re-sepformer.yaml`.
+Above this file: `networks/s4m.yaml`, `networks/re-sepformer.yaml`.
 """
 
 import torch
