@@ -195,7 +195,7 @@ def remove_leftovers(recordings: Sequence[Recording], num_spks: int) -> None:
         remove_left(
             temporary
             for temporary in list(folder.glob(".*.tmp.*"))
-            # .<stem>.<process>.tmp.<suffix>
+            # .<stem>.<drawn>.tmp.<suffix>
             if folder
             / (temporary.name[1:].rsplit(".", 3)[0] + temporary.suffix)
             in wanted

@@ -1,6 +1,7 @@
 """Folders that are filled by several runs, all of them with equal settings."""
 
 import json
+import os
 from pathlib import Path
 
 from s4m_sb.errors import InputError
@@ -48,14 +49,27 @@ def claim_folder(folder: Path, settings: dict) -> None:
                 "folder"
             )
         else:
-            with replacing(path) as temporary:
-                temporary.write_text(
-                    json.dumps(settings, indent=2) + "\n", encoding="utf-8"
-                )
+            try:
+                _write(path, settings)
+            except FileExistsError:  # another process was faster
+                _check(folder, path, settings)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be used ({error.strerror})"
         ) from error
+
+
+def _write(path: Path, settings: dict) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+        )
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links: there the last one wins
+            pass
 
 
 def _check(folder: Path, path: Path, settings: dict) -> None:

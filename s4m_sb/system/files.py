@@ -3,9 +3,18 @@
 import contextlib
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows: nothing that was left is removed there
+    fcntl = None
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..*)?")
 
 # A local model's files may be links into the Hub's cache, where a model that
 # was fetched lies: models--OWNER--NAME/blobs/HASH.
@@ -45,8 +54,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary, held = path, None
     try:
+        temporary, held = _begin(path)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -55,7 +65,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             raise  # of another file, or not of the system
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
+        if temporary != path:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_left(paths: Iterable[Path]) -> None:
@@ -64,23 +77,48 @@ def remove_left(paths: Iterable[Path]) -> None:
     Arguments
     ---------
     paths : iterable of Path
-        Names that `replacing` gave; those of a process that is running on
-        this machine are left alone.
+        Names that `replacing` gave, among others, which are left alone as
+        are those that are being written, on whatever machine or in whatever
+        container.
     """
     for path in paths:
-        process = path.name.rpartition(".tmp")[0].rpartition(".")[2]
-        if process.isdecimal() and not _is_running(int(process)):
-            path.unlink(missing_ok=True)
+        if fcntl is None or not TEMPORARY.fullmatch(path.name):
+            continue
+        # Gone, somebody else's, locked, or where no locks are.
+        with contextlib.suppress(OSError):
+            file = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(file)
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+def _begin(path: Path) -> tuple[Path, int | None]:
+    """Makes a temporary file, which is locked as long as it is written.
+
+    Its name is drawn: the number of a process is that of another one in
+    another container. The lock ends with the process, however that ends.
+    """
+    while True:
+        name = f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}"
+        temporary = path.with_name(name)
+        try:
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        except OSError as error:  # of a name that nobody has given
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from (
+                error
+            )
+        if fcntl is None:
+            os.close(file)
+            return temporary, None
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():
+            return temporary, file
+        os.close(file)  # taken for one that was left, and removed
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """A folder belongs to the settings that it was made with."""
 
 import json
+import os
 
 import pytest
 
@@ -58,3 +59,31 @@ def test_a_file_is_no_folder(tmp_path):
 def test_the_half_file_of_another_process_is_no_obstacle(tmp_path):
     (tmp_path / ".settings.123.tmp.json").write_text("{")
     claim_folder(tmp_path, {"seed": 1})
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_two_that_claim_at_once_one_is_first(tmp_path, monkeypatch, seed):
+    link = os.link
+
+    def link_late(source, target):
+        monkeypatch.setattr(os, "link", link)
+        claim_folder(tmp_path, {"seed": 1})
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_late)
+    if seed == 1:
+        claim_folder(tmp_path, {"seed": seed})
+    else:
+        with pytest.raises(InputError, match="with seed 1, now it is 2"):
+            claim_folder(tmp_path, {"seed": seed})
+    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS]
+    assert json.loads((tmp_path / SETTINGS).read_text()) == {"seed": 1}
+
+
+def test_a_disk_without_links_is_claimed_as_well(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(1, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", refuse)
+    claim_folder(tmp_path, {"seed": 1})
+    assert [path.name for path in tmp_path.iterdir()] == [SETTINGS]

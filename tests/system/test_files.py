@@ -1,9 +1,11 @@
 """A file is there whole or as it was; those below a folder are found once."""
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,16 +64,88 @@ def test_an_error_of_the_system_names_the_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+WRITES = """
+import sys, time
+from s4m_sb.system.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def writing(path, *launcher):
+    """Another process that writes a file, and does not come to an end."""
+    process = subprocess.Popen(
+        [*launcher, sys.executable, "-c", WRITES, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield Path(process.stdout.readline().strip()), process
+        finally:
+            process.kill()
+
+
 def test_what_killed_processes_left_is_removed(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = tmp_path / f".a.{dead.pid}.tmp.wav"
-    written = tmp_path / f".b.{os.getpid()}.tmp.wav"
-    other = tmp_path / ".mine.tmp.wav"
-    for path in (left, written, other):
+    others = [tmp_path / ".mine.tmp.wav", tmp_path / ".12345678.tmp.wav"]
+    for path in others:
         path.touch()
+    with writing(tmp_path / "a.wav") as (left, process):
+        pass
+    with (
+        writing(tmp_path / "b.wav") as (theirs, _),
+        replacing(tmp_path / "c.wav") as ours,
+    ):
+        assert left.exists() and theirs.read_text() == "half"
+        remove_left(tmp_path.iterdir())
+        assert sorted(tmp_path.iterdir()) == sorted([*others, theirs, ours])
     remove_left(tmp_path.iterdir())
-    assert sorted(tmp_path.iterdir()) == sorted([written, other])
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "c.wav"])
+
+
+def unshare():
+    """How to start the first process of a container, if that is allowed."""
+    command = ["unshare", "--fork", "--pid", "--mount-proc"]
+    with contextlib.suppress(OSError):
+        if subprocess.run([*command, "true"], capture_output=True).returncode:
+            return None
+        return command
+    return None
+
+
+@pytest.mark.skipif(unshare() is None, reason="no containers here")
+def test_two_containers_write_one_file(tmp_path):
+    path = tmp_path / "a.wav"
+    with (
+        writing(path, *unshare()) as (one, first),
+        writing(path, *unshare()) as (two, second),
+    ):
+        assert one != two  # each is process 1
+        remove_left(tmp_path.iterdir())
+        assert {one, two} == set(tmp_path.iterdir())
+
+
+def test_a_file_is_for_those_that_others_would_be(tmp_path):
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("a")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_file(tmp_path):
+    def refuse(path, *arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refuse)  # root may write everywhere
+        with pytest.raises(PermissionError) as caught:
+            with replacing(tmp_path / "a.wav"):
+                pass
+    assert caught.value.filename == str(tmp_path / "a.wav")
 
 
 # The files below a folder

@@ -187,8 +187,8 @@ def test_a_killed_run_goes_on(
     with open(made / PROGRESS, "a") as file:
         file.write('{"split": "tr", "ind')
     folder = next((made / "tr").iterdir())
-    (folder / ".000149.999999999.tmp.wav").write_bytes(b"RIFF")
-    (made / ".metadata.999999999.tmp.csv").write_text("split,mix")
+    (folder / ".000149.01234567.tmp.wav").write_bytes(b"RIFF")
+    (made / ".metadata.01234567.tmp.csv").write_text("split,mix")
 
     make_mix_dataset(speech_folder, output, num_jobs=2, **keys)
     assert {path: path.stat().st_mtime_ns for path in times} == times
