@@ -6,7 +6,7 @@ TESTS = REPOSITORY / "tests"
 # What tests mirror besides the package: they run it as a whole.
 BESIDES = {"architecture", "helpers", "recipes"}
 ALONE = {"test_readme.py"}
-MISSING = {"commands/test_mix.py", "mixing/test_plans.py"}
+MISSING = {"commands/test_mix.py"}
 
 
 def expected():
