@@ -102,13 +102,18 @@ class SoundFile(soundfile.SoundFile):
         """
         return super().seekable() and self.frames < UNKNOWN
 
-    def by_blocks(self, num_frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
+    def by_blocks(
+        self, num_frames: int = BLOCK_FRAMES, partial: bool = False
+    ) -> Iterator[np.ndarray]:
         """Reads what is left.
 
         Arguments
         ---------
         num_frames : int
             Samples of a block, on each channel.
+        partial : bool
+            Read a FLAC file that was cut off as far as it goes, as libsndfile
+            does with other formats.
 
         Yields
         ------
@@ -121,7 +126,16 @@ class SoundFile(soundfile.SoundFile):
             If the file is damaged.
         """
         while True:
-            samples = self.read(num_frames, dtype="float32", always_2d=True)
+            block = np.full((num_frames, self.channels), np.nan, np.float32)
+            try:
+                samples = self.read(out=block)
+            except soundfile.LibsndfileError:
+                # What was decoded stands there, before what was not touched.
+                samples = block[~np.isnan(block[:, 0])]
+                if not partial or self.format != "FLAC" or len(samples) == 0:
+                    raise
+                yield samples
+                return
             if len(samples) == 0:
                 return
             yield samples
@@ -166,6 +180,7 @@ def read_audio(
     sample_rate: int | None = None,
     start: int = 0,
     num_frames: int = -1,
+    partial: bool = False,
 ) -> tuple[torch.Tensor, int]:
     """Reads a file, or a window of it, as one channel.
 
@@ -182,6 +197,9 @@ def read_audio(
     num_frames : int
         Samples to read, at the file's own rate; -1 reads to the end. Only
         this window is read from disk.
+    partial : bool
+        Read a FLAC file that was cut off as far as it goes, too; see
+        `whole.py`.
 
     Returns
     -------
@@ -200,7 +218,7 @@ def read_audio(
     try:
         with SoundFile(path) as file:
             file_rate = file.samplerate
-            samples = _read_window(file, start, num_frames)  # [T, C]
+            samples = _read_window(file, start, num_frames, partial)
     except soundfile.LibsndfileError as error:
         raise InputError(_not_audio(path, error)) from error
     if len(samples) == 0:
@@ -250,10 +268,14 @@ def write_audio(
         temporary.write_bytes(file.getbuffer())
 
 
-def _read_window(file: SoundFile, start: int, num_frames: int) -> np.ndarray:
-    if not file.seekable():
+def _read_window(
+    file: SoundFile, start: int, num_frames: int, partial: bool
+) -> np.ndarray:
+    """The samples from one on, ``[T, C]``."""
+    if not file.seekable() or (partial and file.format == "FLAC"):
         nothing = np.empty((0, file.channels), np.float32)
-        samples = np.concatenate([nothing, *file.by_blocks()])[start:]
+        blocks = file.by_blocks(partial=partial)
+        samples = np.concatenate([nothing, *blocks])[start:]
         return samples if num_frames < 0 else samples[:num_frames]
     start = min(start, file.frames)
     # A seek into the last page of an Ogg file lands about a hundred samples

@@ -21,7 +21,9 @@ LARGEST_RIFF = 2**32 - 1
 
 
 def stream_audio(
-    path: str | os.PathLike, sample_rate: int | None = None
+    path: str | os.PathLike,
+    sample_rate: int | None = None,
+    partial: bool = False,
 ) -> Iterator[torch.Tensor]:
     """Reads a file as one channel, a block at a time.
 
@@ -34,6 +36,8 @@ def stream_audio(
         The file.
     sample_rate : int, optional
         Resample to this rate in Hz; by default the file's own is kept.
+    partial : bool
+        Read a FLAC file that was cut off as far as it goes, too.
 
     Yields
     ------
@@ -55,17 +59,19 @@ def stream_audio(
     150000
     """
     file_rate = audio_info(path).sample_rate
-    blocks = _read_blocks(path)
+    blocks = _read_blocks(path, partial)
     if sample_rate is None or sample_rate == file_rate:
         return blocks
     return resample_blocks(blocks, file_rate, sample_rate)
 
 
-def _read_blocks(path: str | os.PathLike) -> Iterator[torch.Tensor]:
+def _read_blocks(
+    path: str | os.PathLike, partial: bool
+) -> Iterator[torch.Tensor]:
     num_read = 0
     try:
         with SoundFile(path) as file:
-            for samples in file.by_blocks(BLOCK_FRAMES):  # [n, C]
+            for samples in file.by_blocks(BLOCK_FRAMES, partial):
                 block = torch.from_numpy(samples).mean(dim=1)
                 if not block.isfinite().all():
                     raise InputError(f"{path}: holds NaN or infinite samples")
