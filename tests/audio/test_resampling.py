@@ -71,9 +71,9 @@ def test_odd_rates_take_little_time_and_memory(old):
     # Of filters for each phase, 44099 Hz takes 26 s and 5.5 GiB.
     tone = torch.arange(5 * old, dtype=torch.float64) / old
     tone = (2 * torch.pi * 440 * tone).sin().float()
-    start = time.perf_counter()
+    start = time.process_time()  # others may have the cores as well
     found = resample(tone, old, 8000)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert found.shape == (40000,)
     expected = torch.arange(40000, dtype=torch.float64) / 8000
     expected = (2 * torch.pi * 440 * expected).sin().float()
