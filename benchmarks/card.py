@@ -17,6 +17,7 @@ import itertools
 import statistics
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +34,7 @@ from s4m_sb.inference.interface import S4MSeparation  # noqa: E402
 from s4m_sb.inference.pieces import Pieces  # noqa: E402
 from s4m_sb.mixing.corpus import Utterance  # noqa: E402
 from s4m_sb.mixing.datasets.layout import Content, folders  # noqa: E402
-from s4m_sb.mixing.datasets.making import make_mix_dataset  # noqa: E402
+from s4m_sb.mixing.datasets.making import OPTIONS, make_mix_dataset  # noqa: E402
 from s4m_sb.mixing.datasets.metadata import read_rows  # noqa: E402
 from s4m_sb.mixing.datasets.splits import speech_splits  # noqa: E402
 from s4m_sb.mixing.datasets.tables import (  # noqa: E402
@@ -94,13 +95,15 @@ def score_mixtures(
         make_mix_dataset(
             arguments.speech,
             arguments.output_folder / "mixtures",
-            sample_rate=rate,
-            segment_s=4.0,
-            level_range_db=(-5.0, 5.0),
+            replace(
+                OPTIONS,
+                sample_rate=rate,
+                segment_s=4.0,
+                snr_range_db=tuple(arguments.snr),
+            ),
             num_mixtures=(0, 0, arguments.count),
             seed=arguments.seed,
             noise=arguments.noise,
-            snr_range_db=tuple(arguments.snr),
             reverb=arguments.reverb,
             progress=True,
         )

@@ -1,6 +1,7 @@
 """``s4m mix``: data sets like WSJ0-mix, WHAM! and WHAMR! from any speech."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from s4m_sb.errors import InputError
@@ -25,21 +26,16 @@ examples:
   s4m mix my_speech copy --metadata my_mixtures/wav8k/min/metadata.csv
 """
 
-# Options that a metadata file decides.
-DRAWING = (
-    "num_spks",
-    "sample_rate",
-    "length",
-    "levels",
-    "count",
-    "seed",
-    "speaker_from",
-    "snr",
-    "reverb",
-    "speaker_weights",
-    "conversation",
-)
-# Options of --conversation, and what `Conversation` calls them.
+# Options by the names that the package has for them: those of mixtures, of
+# --conversation, and the rest.
+MIXING = {
+    "num_spks": "num_spks",
+    "sample_rate": "sample_rate",
+    "length": "segment_s",
+    "levels": "level_range_db",
+    "snr": "snr_range_db",
+    "speaker_weights": "speaker_weights",
+}
 TURNS = {
     "solo": "solo",
     "turns": "turns",
@@ -48,17 +44,9 @@ TURNS = {
     "pause": "pause",
     "pause_length": "pause_s",
 }
-# Options by the names that messages of the package give their values.
-OPTIONS = {
-    "num_spks": "--num-spks",
-    "sample_rate": "--sample-rate",
-    "segment_s": "--length",
-    "level_range_db": "--levels",
-    "num_mixtures": "--count",
-    "seed": "--seed",
-    "num_jobs": "--jobs",
-    "snr_range_db": "--snr",
-} | {name: "--" + option.replace("_", "-") for option, name in TURNS.items()}
+OTHERS = {"count": "num_mixtures", "seed": "seed", "jobs": "num_jobs"}
+# What a metadata file decides.
+DRAWING = (*MIXING, "conversation", "count", "seed", "speaker_from", "reverb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,20 +216,20 @@ def run(arguments: argparse.Namespace) -> None:
         print(_make(arguments))
     except InputError as error:
         name, is_, rest = str(error).partition(" is ")
-        if is_ and name in OPTIONS:
-            raise InputError(f"{OPTIONS[name]} is {rest}") from error
+        for option, known in (MIXING | TURNS | OTHERS).items():
+            if is_ and name == known:
+                raise InputError(f"{_flag(option)} is {rest}") from error
         raise
 
 
 def _make(arguments: argparse.Namespace) -> Path:
     from s4m_sb.mixing.conversation import Conversation
     from s4m_sb.mixing.datasets.making import (
-        LEVEL_RANGE_DB,
         NUM_MIXTURES,
+        OPTIONS as USUAL,
         make_mix_dataset,
         remake_mix_dataset,
     )
-    from s4m_sb.mixing.noise import SNR_RANGE_DB
     from s4m_sb.system.processes import num_cores
 
     num_jobs = num_cores() if arguments.jobs is None else arguments.jobs
@@ -256,11 +244,11 @@ def _make(arguments: argparse.Namespace) -> Path:
         if getattr(arguments, name) is not None
     }
     if turns and not arguments.conversation:
-        names = ", ".join("--" + name.replace("_", "-") for name in turns)
+        names = ", ".join(map(_flag, turns))
         raise InputError(f"{names}: of no use without --conversation")
     if arguments.metadata is not None:
         if given:
-            names = ", ".join("--" + name.replace("_", "-") for name in given)
+            names = ", ".join(map(_flag, given))
             raise InputError(f"--metadata decides {names}; leave it out")
         return remake_mix_dataset(
             arguments.metadata,
@@ -272,28 +260,29 @@ def _make(arguments: argparse.Namespace) -> Path:
         )
     if arguments.noise is None and "snr" in given:
         raise InputError("--snr is of no use without --noise")
-    conversation = None
+    mixing = {
+        option: given[name] for name, option in MIXING.items() if name in given
+    }
     if arguments.conversation:
         if arguments.length is None:
             raise InputError("--conversation needs --length, in seconds")
-        conversation = Conversation(
+        mixing["join_short"] = True
+        mixing["conversation"] = Conversation(
             **{TURNS[name]: value for name, value in turns.items()}
         )
     return make_mix_dataset(
         arguments.speech,
         arguments.output,
-        num_spks=given.get("num_spks", 2),
-        sample_rate=given.get("sample_rate", 8000),
-        segment_s=given.get("length"),
-        level_range_db=tuple(given.get("levels", LEVEL_RANGE_DB)),
+        replace(USUAL, **mixing),
         num_mixtures=tuple(given.get("count", NUM_MIXTURES)),
         seed=given.get("seed", 0),
         num_jobs=num_jobs,
         speaker_from=given.get("speaker_from", "folder"),
         noise=arguments.noise,
-        snr_range_db=tuple(given.get("snr", SNR_RANGE_DB)),
         reverb=given.get("reverb", False),
         progress=True,
-        speaker_weights=given.get("speaker_weights", "utterances"),
-        conversation=conversation,
     )
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")

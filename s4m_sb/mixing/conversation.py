@@ -39,10 +39,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.ranges import check_mean, check_range, check_share
 
 MAX_TRIES = 50
 SHORTEST_TURN_S = 0.25  # of what the ends of the window leave of a turn
 BREATH_S = 0.1  # at least, between two turns of one talker
+LONGEST_S = 3600.0  # of a turn or a pause
 EARLIER = 4  # turns of the longest length before the window begins
 
 Span = tuple[int, int]  # first sample, and the one after the last
@@ -91,38 +93,57 @@ class Conversation:
     pause_s: tuple[float, float] = (1.0, 4.0)
 
     def __post_init__(self):
-        for name in ("solo", "turns", "pause"):
-            share = getattr(self, name)
-            if name == "turns" and share is None:
-                continue
-            if not _is_number(share) or not 0 <= share <= 1:
-                raise InputError(
-                    f"{name} is {share}; give a number from 0 to 1"
-                )
+        check_share("solo", self.solo)
+        check_share("turns", 0 if self.turns is None else self.turns)
+        check_share("pause", self.pause)
         if self.solo + (self.turns or 0) > 1:
             raise InputError(
                 f"solo is {self.solo} and turns is {self.turns}; they are "
                 "shares of all recordings, together at most 1"
             )
-        _check_pair("turn_s", self.turn_s, "[short, long] in seconds")
-        _check_pair("gap_s", self.gap_s, "[mean, deviation] in seconds")
-        _check_pair("pause_s", self.pause_s, "[short, long] in seconds")
-        short, long = self.turn_s
-        if not SHORTEST_TURN_S <= short <= long:
+        check_range("turn_s", self.turn_s, SHORTEST_TURN_S, LONGEST_S)
+        check_range("pause_s", self.pause_s, 0, LONGEST_S)
+        check_mean("gap_s", self.gap_s)
+
+    @classmethod
+    def of(cls, given: "Mapping | Conversation") -> "Conversation":
+        """Reads a conversation from the plain values of a YAML file.
+
+        Arguments
+        ---------
+        given : mapping or Conversation
+            The arguments by name.
+
+        Returns
+        -------
+        Conversation
+            As it is, if it is one.
+
+        Raises
+        ------
+        InputError
+            If it is no mapping, has an unknown name, or a value is out of
+            its range.
+
+        Example
+        -------
+        >>> Conversation.of({"solo": 0.2}).turn_s
+        (0.5, 8.0)
+        >>> Conversation.of({"silence": 0.2})
+        Traceback (most recent call last):
+        s4m_sb.errors.InputError: conversation has no 'silence'; use solo, ...
+        """
+        if isinstance(given, Conversation):
+            return given
+        names = ", ".join(field.name for field in fields(cls))
+        if not isinstance(given, Mapping):
             raise InputError(
-                f"turn_s is {list(self.turn_s)}; give [short, long] in "
-                f"seconds, at least {SHORTEST_TURN_S}, the shorter one first"
+                f"conversation is {given!r}; give some of {names}, by name"
             )
-        if not self.gap_s[1] >= 0:
-            raise InputError(
-                f"gap_s is {list(self.gap_s)}; its second number, the "
-                "standard deviation in seconds, cannot be below 0"
-            )
-        if not 0 <= self.pause_s[0] <= self.pause_s[1]:
-            raise InputError(
-                f"pause_s is {list(self.pause_s)}; give [short, long] in "
-                "seconds, at least 0, the shorter one first"
-            )
+        for name in given:
+            if name not in names.split(", "):
+                raise InputError(f"conversation has no {name!r}; use {names}")
+        return cls(**given)
 
     @property
     def least_share(self) -> float:
@@ -226,64 +247,3 @@ class Conversation:
             turn = rng.normal((short + long) / 2, (long - short) / 4)
             if short <= turn <= long:
                 return math.exp(turn)
-
-
-def conversation(given: Mapping | Conversation | None) -> Conversation | None:
-    """Reads a conversation from the plain values of a YAML file.
-
-    Arguments
-    ---------
-    given : mapping, Conversation or None
-        Arguments of ``Conversation`` by name.
-
-    Returns
-    -------
-    Conversation or None
-        None for None.
-
-    Raises
-    ------
-    InputError
-        If it is no mapping, has an unknown name, or a value is out of its
-        range.
-
-    Example
-    -------
-    >>> conversation({"solo": 0.2}).turn_s
-    (0.5, 8.0)
-    >>> conversation({"silence": 0.2})
-    Traceback (most recent call last):
-    s4m_sb.errors.InputError: conversation has no 'silence'; use solo, ...
-    """
-    if given is None or isinstance(given, Conversation):
-        return given
-    names = [field.name for field in fields(Conversation)]
-    if not isinstance(given, Mapping):
-        raise InputError(
-            f"conversation is {given!r}; give some of {', '.join(names)}, by "
-            "name"
-        )
-    for name in given:
-        if name not in names:
-            raise InputError(
-                f"conversation has no {name!r}; use {', '.join(names)}"
-            )
-    return Conversation(**given)
-
-
-def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
-
-
-def _check_pair(name: str, given: object, what: str) -> None:
-    shown = list(given) if isinstance(given, tuple) else given
-    if (
-        not isinstance(shown, list)
-        or len(shown) != 2
-        or not all(_is_number(number) for number in shown)
-    ):
-        raise InputError(f"{name} is {shown}; give two numbers, {what}")

@@ -4,18 +4,48 @@
 or repeated, never the other way round.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from speechbrain.processing.signal_processing import compute_amplitude
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import Corpus, Utterance, resampled_length
-from s4m_sb.mixing.plans import NoisePlan, Piece
+from s4m_sb.mixing.plans import NoisePlan, Piece, pieces_from
+from s4m_sb.mixing.ranges import check_range, check_share, happens
 from s4m_sb.mixing.rendering import read_pieces
 
 SNR_RANGE_DB = (-6.0, 3.0)  # of WHAM!
 SILENCE_DB = -78.0  # mean absolute amplitude below which nothing was recorded
 MAX_TRIES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions:
+    """The options of noise, among those of mixtures.
+
+    Arguments
+    ---------
+    snr_range_db : tuple[float, float]
+        Loudness of the loudest speaker over the noise, drawn uniformly from
+        this range in dB; by default WHAM!'s.
+    noise_probability : float
+        How often a mixture has noise; 1 for always, and if there is none.
+        What is said is the same as without.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range.
+    """
+
+    snr_range_db: tuple[float, float] = SNR_RANGE_DB
+    noise_probability: float = 1.0
+
+    def __post_init__(self):
+        check_range("snr_range_db", self.snr_range_db, -100.0, 100.0)
+        check_share("noise_probability", self.noise_probability)
 
 
 class NoiseDrawer:
@@ -28,31 +58,19 @@ class NoiseDrawer:
         drawn more often, in proportion to their duration.
     sample_rate : int
         Of the mixtures, in Hz.
-    snr_range_db : tuple[float, float]
-        Loudness of the loudest speaker over the noise, drawn uniformly from
-        this range in dB; by default WHAM!'s.
-
-    Raises
-    ------
-    InputError
-        If the range is none.
+    options : NoiseOptions
+        How loud, and how often.
     """
 
     def __init__(
         self,
         corpus: Corpus,
         sample_rate: int,
-        snr_range_db: tuple[float, float] = SNR_RANGE_DB,
+        options: NoiseOptions = NoiseOptions(),
     ):
-        low, high = snr_range_db if len(snr_range_db) == 2 else (np.nan, np.nan)
-        if not -100 <= low <= high <= 100:
-            raise InputError(
-                f"snr_range_db is {list(snr_range_db)}; give two numbers "
-                "[low, high] between -100 and 100, the lower one first"
-            )
         self.root = corpus.root
         self.sample_rate = sample_rate
-        self.snr_range_db = (float(low), float(high))
+        self.options = options
         self.recordings = [
             recording
             for recordings in corpus.speakers.values()
@@ -68,8 +86,8 @@ class NoiseDrawer:
 
     def draw(
         self, rng: np.random.Generator, num_frames: int
-    ) -> tuple[NoisePlan, torch.Tensor]:
-        """Draws noise for one mixture.
+    ) -> tuple[NoisePlan, torch.Tensor] | tuple[None, None]:
+        """Draws noise for one mixture, or that it has none.
 
         Arguments
         ---------
@@ -80,10 +98,10 @@ class NoiseDrawer:
 
         Returns
         -------
-        NoisePlan
+        NoisePlan or None
             A window of a recording; a recording that is shorter than the
             mixture is repeated.
-        torch.Tensor
+        torch.Tensor or None
             Its samples as recorded, ``[num_frames]``.
 
         Raises
@@ -91,7 +109,9 @@ class NoiseDrawer:
         InputError
             If all windows drawn are silent, or a file is unusable.
         """
-        snr_db = round(float(rng.uniform(*self.snr_range_db)), 4)
+        if not happens(rng, self.options.noise_probability):
+            return None, None
+        snr_db = round(float(rng.uniform(*self.options.snr_range_db)), 4)
         for _ in range(MAX_TRIES):
             chosen = rng.choice(len(self.recordings), p=self._weights)
             pieces = self._fit(rng, self.recordings[chosen], num_frames)
@@ -107,15 +127,9 @@ class NoiseDrawer:
         self, rng: np.random.Generator, recording: Utterance, num_frames: int
     ) -> tuple[Piece, ...]:
         total = resampled_length(recording, self.sample_rate)
-        if total >= num_frames:
-            start = int(rng.integers(total - num_frames + 1))
-            return (Piece(recording, start, num_frames),)
-        # From somewhere in it to its end, then from its beginning on.
-        start = int(rng.integers(total))
-        pieces = []
-        while num_frames:
-            taken = min(total - start, num_frames)
-            pieces.append(Piece(recording, start, taken))
-            num_frames -= taken
-            start = 0
-        return tuple(pieces)
+        long_enough = total >= num_frames
+        start = rng.integers(total - num_frames + 1 if long_enough else total)
+        pieces, _ = pieces_from(
+            [recording], (0, int(start)), num_frames, self.sample_rate
+        )
+        return pieces

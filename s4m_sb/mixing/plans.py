@@ -4,9 +4,10 @@ From a plan ``rendering.py`` makes the same samples every time.
 ``drawing.py`` draws plans; ``datasets/metadata.py`` writes and reads them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s4m_sb.mixing.corpus import Utterance
+from s4m_sb.mixing.corpus import Utterance, resampled_length
 from s4m_sb.mixing.rooms import Room
 
 
@@ -100,3 +101,53 @@ class MixturePlan:
     sample_rate: int
     noise: NoisePlan | None = None
     room: Room | None = None
+
+
+def pieces_from(
+    utterances: Sequence[Utterance],
+    begin: tuple[int, int],
+    num_frames: int,
+    sample_rate: int,
+    speed: float = 1.0,
+) -> tuple[tuple[Piece, ...], tuple[int, int]]:
+    """Goes along utterances in a row; after the last comes the first again.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+        The row.
+    begin : tuple[int, int]
+        Number of an utterance, and a sample in it.
+    num_frames : int
+        How far to go.
+    sample_rate : int
+        At which samples are counted, in Hz.
+    speed : float
+        How much faster than recorded.
+
+    Returns
+    -------
+    tuple[Piece, ...]
+        That many samples.
+    tuple[int, int]
+        Where they end, like ``begin``.
+
+    Example
+    -------
+    >>> row = [Utterance(f"{n}.wav", "anna", 80, 8000) for n in range(2)]
+    >>> pieces, end = pieces_from(row, (1, 50), 100, 8000)
+    >>> [(p.utterance.path, p.start, p.num_frames) for p in pieces], end
+    ([('1.wav', 50, 30), ('0.wav', 0, 70)], (0, 70))
+    """
+    number, start = begin
+    pieces = []
+    while num_frames:
+        total = resampled_length(utterances[number], sample_rate, speed)
+        taken = min(total - start, num_frames)
+        if taken:
+            pieces.append(Piece(utterances[number], start, taken))
+        num_frames -= taken
+        start += taken
+        if start == total:
+            number, start = (number + 1) % len(utterances), 0
+    return tuple(pieces), (number, start)

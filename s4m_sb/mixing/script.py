@@ -12,8 +12,8 @@ import torch
 
 from s4m_sb.audio.files import read_audio
 from s4m_sb.audio.resampling import resampling_ratio
-from s4m_sb.mixing.corpus import Utterance, resampled_length
-from s4m_sb.mixing.plans import Piece
+from s4m_sb.mixing.corpus import Utterance
+from s4m_sb.mixing.plans import Piece, pieces_from
 
 MAX_TRIES = 50
 SLACK_S = 0.5
@@ -118,17 +118,10 @@ class Script:
     def _window(
         self, begin: tuple[int, int], num_frames: int
     ) -> tuple[tuple[Piece, ...], tuple[int, int]]:
-        """Pieces in a row from somewhere on, and where they end."""
-        number, start = begin
-        pieces = []
-        while num_frames:
-            utterance = self._utterances[number]
-            total = resampled_length(utterance, self._sample_rate, self._speed)
-            taken = min(total - start, num_frames)
-            if taken:
-                pieces.append(Piece(utterance, start, taken))
-            num_frames -= taken
-            start += taken
-            if start == total:
-                number, start = (number + 1) % len(self._utterances), 0
-        return tuple(pieces), (number, start)
+        return pieces_from(
+            self._utterances,
+            begin,
+            num_frames,
+            self._sample_rate,
+            self._speed,
+        )

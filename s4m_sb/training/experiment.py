@@ -25,6 +25,7 @@ from speechbrain.utils.distributed import (
 
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.mixing.dynamic import DynamicMixing
+from s4m_sb.mixing.options import MixingOptions
 from s4m_sb.pretrained.hparams import load_hparams
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model import load_pretrained
@@ -127,8 +128,8 @@ def draw_training_data(
     hparams : dict
         ``base_folder_dm``, ``num_spks``, ``sample_rate``, ``seed`` and
         ``training_signal_len``, the length of a mixture in samples; of
-        ``dynamic_mixing_opts``, if there are any, further options of
-        ``DynamicMixing``.
+        ``dynamic_mixing_opts``, if there are any, further arguments of
+        ``DynamicMixing`` and its ``MixingOptions``.
     num_mixtures : int
         In an epoch, where those options do not say it.
     **decided : dict
@@ -164,7 +165,10 @@ def draw_training_data(
             "other keys decide that"
         )
     try:
-        return DynamicMixing(hparams["base_folder_dm"], **decided, **options)
+        drawing, others = MixingOptions.among(decided | options)
+        return DynamicMixing(
+            hparams["base_folder_dm"], options=drawing, **others
+        )
     except TypeError as error:
         raise InputError(f"dynamic_mixing_opts: {error}") from error
 

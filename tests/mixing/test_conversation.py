@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from s4m_sb.errors import InputError
-from s4m_sb.mixing.conversation import (
-    BREATH_S,
-    SHORTEST_TURN_S,
-    Conversation,
-    conversation,
-)
+from s4m_sb.mixing.conversation import BREATH_S, SHORTEST_TURN_S, Conversation
 
 RATE = 8000
 
@@ -201,22 +196,22 @@ def test_the_beginning_is_like_any_other_time():
         ({"pause": float("nan")}, "pause is nan"),
         ({"solo": 0.6, "turns": 0.5}, "together at most 1"),
         ({"turn_s": [2.0, 1.0]}, r"turn_s is \[2.0, 1.0\]"),
-        ({"turn_s": [0.1, 1.0]}, "at least 0.25"),
+        ({"turn_s": [0.1, 1.0]}, "between 0.25 and 3600"),
         ({"turn_s": 3}, "turn_s is 3; give two numbers"),
         ({"turn_s": [1, 2, 3]}, "give two numbers"),
-        ({"gap_s": [0.2, -1]}, "cannot be below 0"),
+        ({"gap_s": [0.2, -1]}, "the deviation at least 0"),
         ({"gap_s": [0.2, "x"]}, "give two numbers"),
         ({"pause_s": [3, 1]}, r"pause_s is \[3, 1\]"),
     ],
 )
 def test_values_out_of_range_are_refused(keys, message):
     with pytest.raises(InputError, match=message):
-        conversation(keys)
+        Conversation.of(keys)
 
 
 def test_unknown_names_and_other_things_are_refused():
     with pytest.raises(InputError, match="has no 'overlap'; use solo, turns"):
-        conversation({"overlap": 0.2})
+        Conversation.of({"overlap": 0.2})
     with pytest.raises(InputError, match="conversation is 0.4; give some of"):
-        conversation(0.4)
-    assert conversation(None) is None
+        Conversation.of(0.4)
+    assert Conversation.of(Conversation(solo=1)) == Conversation(solo=1)

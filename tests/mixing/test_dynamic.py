@@ -5,14 +5,13 @@ import pytest
 import soundfile
 import speechbrain as sb
 import torch
+from data_sets import draw_on_the_fly, make_drawer
 from hyperpyyaml import load_hyperpyyaml
 from small_rooms import SmallRooms
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import read_corpus
-from s4m_sb.mixing.drawing import MixtureDrawer
-from s4m_sb.mixing.dynamic import DynamicMixing
 
 RATE = 8000
 
@@ -29,7 +28,7 @@ def make(speech_folder):
             "segment_s": 0.3,
             "seed": 7,
         }
-        return DynamicMixing(**{**settings, **keys})
+        return draw_on_the_fly(**{**settings, **keys})
 
     return make_mixtures
 
@@ -58,7 +57,7 @@ def test_items_of_a_mixture(make):
 def test_mixture_is_drawn_from_seed_epoch_and_index(make, speech_folder):
     mixtures = make()
     mixtures.set_epoch(4)
-    drawer = MixtureDrawer(
+    drawer = make_drawer(
         read_corpus(speech_folder, "train"), 2, RATE, segment_s=0.3
     )
     for index in (0, 9):
@@ -183,19 +182,20 @@ def test_it_can_stand_in_a_yaml(speech_folder):
             source: {speech_folder}
             split: train
             num_mixtures: 3
-            num_spks: 2
-            sample_rate: !ref <sample_rate>
-            segment_s: 4
-            join_short: True
-            level_range_db: [-5, 5]
-            speed_range: [0.95, 1.05]
+            options: !new:s4m_sb.mixing.options.MixingOptions
+                num_spks: 2
+                sample_rate: !ref <sample_rate>
+                segment_s: 4
+                join_short: True
+                level_range_db: [-5, 5]
+                speed_range: [0.95, 1.05]
         """
     )
     assert hparams["mixtures"][0]["mix_sig"].shape == (32000,)
 
 
 def test_mini_speech_fills_four_seconds(mini_speech):
-    mixtures = DynamicMixing(
+    mixtures = draw_on_the_fly(
         mini_speech / "manifest.csv",
         num_mixtures=20,
         num_spks=2,

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import pickle
 
+import data_sets
 import numpy as np
 import pytest
 import soundfile
@@ -15,8 +16,6 @@ from s4m_sb.errors import InputError
 from s4m_sb.mixing.coloration import channel_response
 from s4m_sb.mixing.conversation import Conversation
 from s4m_sb.mixing.corpus import read_corpus
-from s4m_sb.mixing.drawing import MixtureDrawer
-from s4m_sb.mixing.noise import NoiseDrawer
 from s4m_sb.mixing.rendering import PEAK, add, mix, render
 from s4m_sb.mixing.rooms import room_responses
 from s4m_sb.mixing.script import LEAST_SPEECH
@@ -39,13 +38,13 @@ def make(speech_folder, tmp_path_factory):
     def make_drawer(
         noise=False, rooms=False, num_spks=2, segment_s=0.6, **options
     ):
-        return MixtureDrawer(
+        return data_sets.make_drawer(
             read_corpus(speech_folder, "train"),
             num_spks,
             RATE,
             segment_s=segment_s,
             join_short=True,
-            noise=NoiseDrawer(corpus, RATE) if noise else None,
+            noise=corpus if noise else None,
             rooms=SmallRooms(num_spks, RATE) if rooms else None,
             **options,
         )
@@ -286,7 +285,7 @@ def test_a_click_shows_the_gains_drawn(tmp_path):
         click[at] = 0.5
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / "click.wav", click, RATE)
-    drawer = MixtureDrawer(
+    drawer = data_sets.make_drawer(
         read_corpus(tmp_path), 2, RATE, silence_db=-200, filter_range_db=(-6, 6)
     )
     (drawn,) = draws(drawer, 1)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from data_sets import make_data_set
 from ddp_driver import train_brain
 from recipe_runs import TINY, WHAM, WSJ0MIX, as_options, environment
 from torch.utils.data import DistributedSampler
-
-from s4m_sb.mixing.datasets.making import make_mix_dataset
 
 NUM_ITEMS = 4
 EPOCHS = 2
@@ -28,7 +27,7 @@ RUNS = {"plain": 8, "dynamic": 12, "whamr-plain": 16, "whamr-dynamic": 12}
 def ranks(speech_folder, whamr_folder, tmp_path_factory):
     """Results of plain and dynamic trainings, and of the brain alone."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_mix_dataset(
+    make_data_set(
         speech_folder,
         folder / "data",
         num_mixtures=(8, 2, 2),

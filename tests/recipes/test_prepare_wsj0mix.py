@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from data_sets import make_data_set
 from recipe_runs import WSJ0MIX, load_script
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.errors import InputError
-from s4m_sb.mixing.datasets.making import make_mix_dataset
 from s4m_sb.mixing.datasets.tables import OFFICIAL_COUNTS
 
 LENGTHS = {"tr": [800, 1000, 400], "cv": [500, 600], "tt": [1234]}
@@ -76,7 +76,7 @@ def test_official_trees(tmp_path, num_spks, rate, name, version, above):
 
 
 def test_a_tree_of_s4m_mix(speech_folder, tmp_path):
-    make_mix_dataset(
+    make_data_set(
         speech_folder, tmp_path / "data", num_mixtures=(4, 3, 2), segment_s=0.5
     )
     tables = prepare_wsj0mix(tmp_path / "data", tmp_path / "save")
@@ -226,7 +226,7 @@ def test_every_source_must_be_as_long_as_its_mixture(tmp_path, kind):
 
 
 def test_training_mixtures_may_be_missing(speech_folder, tmp_path):
-    make_mix_dataset(
+    make_data_set(
         speech_folder, tmp_path / "data", num_mixtures=(0, 3, 2), segment_s=0.5
     )
     with pytest.raises(InputError, match="missing .*tr/mix"):

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import speechbrain
 import torch
+from data_sets import make_data_set
 from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import (
     TINY,
@@ -29,7 +30,6 @@ from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import S4MSeparation
 from s4m_sb.metrics import ITEM_METRICS, pit_si_snr
-from s4m_sb.mixing.datasets.making import make_mix_dataset
 from s4m_sb.network.separate import separate
 from s4m_sb.training.export import export_model
 
@@ -191,7 +191,7 @@ def test_the_exported_model_separates_like_the_trained_one(
 
 
 def test_dynamic_mixing_of_three_speakers(speech_folder, tmp_path):
-    make_mix_dataset(
+    make_data_set(
         speech_folder,
         tmp_path / "data",
         num_spks=3,
@@ -227,7 +227,7 @@ def test_dynamic_mixing_of_three_speakers(speech_folder, tmp_path):
 
 def test_real_speech(mini_speech, tmp_path):
     manifest = mini_speech / "manifest.csv"
-    make_mix_dataset(
+    make_data_set(
         manifest, tmp_path / "data", num_mixtures=(2, 2, 2), segment_s=1.0
     )
     train(
@@ -260,7 +260,7 @@ def test_real_speech(mini_speech, tmp_path):
 
 def test_conversations_of_real_speech(mini_speech, tmp_path):
     manifest = mini_speech / "manifest.csv"
-    make_mix_dataset(
+    make_data_set(
         manifest,
         tmp_path / "data",
         num_mixtures=(0, 3, 3),
@@ -480,7 +480,7 @@ def test_a_missing_part_is_named(run_main, tmp_path):
 
 
 def test_an_error_in_a_worker_is_one_line_too(speech_folder, tmp_path):
-    make_mix_dataset(
+    make_data_set(
         speech_folder,
         tmp_path / "data",
         num_mixtures=(2, 1, 1),

@@ -8,6 +8,7 @@ import json
 import pytest
 import speechbrain as sb
 import torch
+from data_sets import draw_on_the_fly
 from small_brain import AUGMENTATIONS, make_brain, make_dataset, make_items, s4m
 from small_rooms import SmallRooms
 from speechbrain.dataio.batch import PaddedBatch
@@ -20,7 +21,6 @@ from speechbrain.nnet.schedulers import (
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
 from s4m_sb.metrics import pit_si_snr_loss
-from s4m_sb.mixing.dynamic import DynamicMixing
 from s4m_sb.training.brain import SeparationBrain
 from s4m_sb.training.optimizer import SSM_LR_LIMIT
 
@@ -296,7 +296,7 @@ def test_the_mixture_heard_is_the_sum_of_the_parts_known(
     brain = make_brain(
         tmp_path, s4m(num_spks), num_spks=num_spks, **speed, **shift
     )
-    mixtures = DynamicMixing(
+    mixtures = draw_on_the_fly(
         speech_folder,
         num_mixtures=4,
         num_spks=num_spks,

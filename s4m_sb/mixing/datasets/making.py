@@ -17,15 +17,11 @@ split, i); neither the number of processes nor a restart can change it.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from s4m_sb.errors import InputError
-from s4m_sb.mixing.conversation import (
-    Conversation,
-    conversation as as_conversation,
-)
 from s4m_sb.mixing.corpus import Corpus, Utterance, write_manifest
 from s4m_sb.mixing.datasets.files import (
     Maker,
@@ -41,7 +37,7 @@ from s4m_sb.mixing.datasets.splits import (
     speech_splits,
 )
 from s4m_sb.mixing.drawing import MixtureDrawer
-from s4m_sb.mixing.noise import SNR_RANGE_DB, NoiseDrawer
+from s4m_sb.mixing.options import MixingOptions
 from s4m_sb.mixing.plans import MixturePlan, Piece
 from s4m_sb.mixing.rooms import FreshRooms
 from s4m_sb.system.claim import claim_folder
@@ -49,6 +45,23 @@ from s4m_sb.system.claim import claim_folder
 NUM_MIXTURES = (2000, 500, 300)
 # The levels of two speakers in WSJ0-mix lie at most 5 dB apart.
 LEVEL_RANGE_DB = (-5.0, 5.0)
+OPTIONS = MixingOptions(
+    num_spks=2, sample_rate=8000, level_range_db=LEVEL_RANGE_DB
+)
+# Options by the names that settings.json has given them for long.
+SETTINGS = {
+    "num_spks": "num_spks",
+    "sample_rate": "sample_rate",
+    "length": "segment_s",
+    "levels": "level_range_db",
+}
+# Options of which the metadata do not tell.
+NOT_WRITTEN = (
+    "speed_range",
+    "filter_range_db",
+    "noise_probability",
+    "room_probability",
+)
 MANIFEST = "speech.csv"
 NOISE_MANIFEST = "noise.csv"
 
@@ -56,20 +69,14 @@ NOISE_MANIFEST = "noise.csv"
 def make_mix_dataset(
     speech: str | os.PathLike,
     output: str | os.PathLike,
-    num_spks: int = 2,
-    sample_rate: int = 8000,
-    segment_s: float | None = None,
-    level_range_db: tuple[float, float] = LEVEL_RANGE_DB,
+    options: MixingOptions = OPTIONS,
     num_mixtures: tuple[int, int, int] = NUM_MIXTURES,
     seed: int = 0,
     num_jobs: int = 1,
     speaker_from: str = "folder",
     noise: str | os.PathLike | None = None,
-    snr_range_db: tuple[float, float] = SNR_RANGE_DB,
     reverb: bool = False,
     progress: bool = False,
-    speaker_weights: str = "utterances",
-    conversation: Mapping | Conversation | None = None,
 ) -> Path:
     """Makes a data set of mixtures from recordings of single speakers.
 
@@ -82,16 +89,9 @@ def make_mix_dataset(
         ``splits.speech_splits``.
     output : str or os.PathLike
         The data set's folder.
-    num_spks : int
-        Speakers in a mixture; 1 if there is noise or reverberation.
-    sample_rate : int
-        In Hz.
-    segment_s : float, optional
-        Length of every mixture in seconds, filled with several utterances
-        of a speaker where they are shorter. By default a mixture is as
-        long as the shortest of its utterances.
-    level_range_db : tuple[float, float]
-        The level of every further speaker against the first, in dB.
+    options : MixingOptions
+        What the mixtures are like. Where they have a length, ``segment_s``, it
+        is filled with several utterances of a speaker (``join_short``).
     num_mixtures : tuple[int, int, int]
         Mixtures in ``tr``, ``cv`` and ``tt``; 0 leaves a split out, but
         not its speech out of ``speech.csv``.
@@ -103,19 +103,11 @@ def make_mix_dataset(
         ``"folder"`` or ``"wsj0"``.
     noise : str or os.PathLike, optional
         Adds noise: a folder or a manifest, see ``splits.noise_splits``.
-    snr_range_db : tuple[float, float]
-        Loudness of the loudest speaker over the noise, drawn uniformly from
-        this range in dB; by default WHAM!'s.
     reverb : bool
         Put every mixture into a room of its own, drawn as in WHAMR!; needs
         the extra ``[reverb]``.
     progress : bool
         Show a progress bar.
-    speaker_weights : str
-        How often a speaker is drawn, see ``MixtureDrawer``.
-    conversation : Conversation or mapping, optional
-        Who speaks when, in mixtures of ``segment_s``, or the arguments of
-        ``Conversation`` by name; by default everybody all the time.
 
     Returns
     -------
@@ -150,53 +142,31 @@ def make_mix_dataset(
     """
     speech = Path(speech)
     noise = None if noise is None else Path(noise)
-    conversation = as_conversation(conversation)
+    options = replace(options, join_short=options.segment_s is not None)
+    _check_written(options)
     _check_counts(num_mixtures, seed, num_jobs)
     _check_apart("speech", speech, Path(output))
     counts = dict(zip(SPLITS, num_mixtures, strict=True))
     needed = [split for split in SPLITS if counts[split]]
+    num_spks, sample_rate = options.num_spks, options.sample_rate
     said = speech_splits(speech, speaker_from, needed, num_spks, seed)
-    settings = {
-        "num_spks": num_spks,
-        "sample_rate": sample_rate,
-        "length": segment_s,
-        "levels": list(level_range_db),
+    settings = _settings(options) | {
         "count": list(num_mixtures),
         "seed": seed,
         "speaker_from": speaker_from,
         "speech": _fingerprint("speech", said, needed, speech),
     }
     heard: dict[str, Corpus] = {}
-    noise_drawers: dict[str, NoiseDrawer] = {}
     if noise is not None:
         _check_apart("noise", noise, Path(output))
         heard = noise_splits(noise, needed, seed)
-        noise_drawers = {
-            split: NoiseDrawer(heard[split], sample_rate, snr_range_db)
-            for split in needed
-        }
         settings["noise"] = _fingerprint("noise", heard, needed, noise)
-        settings["snr"] = list(snr_range_db)
+        settings["snr"] = list(options.snr_range_db)
     if reverb:
         settings["reverb"] = True
-    if speaker_weights != "utterances":
-        settings["speaker_weights"] = speaker_weights
-    if conversation is not None:
-        # Through JSON, which has no tuples.
-        settings["conversation"] = json.loads(json.dumps(asdict(conversation)))
+    rooms = FreshRooms(num_spks, sample_rate) if reverb else None
     drawers = {
-        split: MixtureDrawer(
-            said[split],
-            num_spks,
-            sample_rate,
-            segment_s=segment_s,
-            join_short=segment_s is not None,
-            level_range_db=level_range_db,
-            noise=noise_drawers.get(split),
-            rooms=FreshRooms(num_spks, sample_rate) if reverb else None,
-            speaker_weights=speaker_weights,
-            conversation=conversation,
-        )
+        split: MixtureDrawer(said[split], options, heard.get(split), rooms)
         for split in needed
     }
     maker = Maker(
@@ -295,6 +265,28 @@ def remake_mix_dataset(
         NOISE_MANIFEST: _used(plans, noise_root, _pieces_of_noise),
     }
     return _make_all(maker, tasks, settings, manifests, num_jobs, progress)
+
+
+def _check_written(options: MixingOptions) -> None:
+    for name in NOT_WRITTEN:
+        value = getattr(options, name)
+        if value != getattr(OPTIONS, name):
+            raise InputError(
+                f"{name} is {value}; metadata.csv does not tell of it, so it "
+                "is for dynamic mixing alone"
+            )
+
+
+def _settings(options: MixingOptions) -> dict:
+    """What JSON says of the options; of the rarer ones what is not usual."""
+    settings = {key: getattr(options, name) for key, name in SETTINGS.items()}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        named = {*SETTINGS.values(), "join_short", "snr_range_db"}
+        if field.name not in named and value != field.default:
+            settings[field.name] = value
+    # Through JSON, which has no tuples.
+    return json.loads(json.dumps(settings, default=asdict))
 
 
 def _make_all(

@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import data_sets
 import numpy as np
 import pytest
 import soundfile
+from data_sets import make_data_set
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.datasets.files import METADATA, PROGRESS
-from s4m_sb.mixing.datasets.making import make_mix_dataset
 
+HELPERS = Path(data_sets.__file__).parent
 COUNTS = (5, 3, 2)
 SETTINGS = {"num_mixtures": COUNTS, "segment_s": 0.5, "seed": 3}
 
@@ -63,13 +66,13 @@ def assert_nothing_is_half_written(made, num_frames):
 @pytest.fixture(scope="module")
 def whole(speech_folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole")
-    return make_mix_dataset(speech_folder, output, **SETTINGS)
+    return make_data_set(speech_folder, output, **SETTINGS)
 
 
 def test_a_finished_data_set_is_left_alone(speech_folder, tmp_path):
-    made = make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+    made = make_data_set(speech_folder, tmp_path, **SETTINGS)
     before = {path: path.stat().st_mtime_ns for path in made.glob("*/*/*")}
-    make_mix_dataset(speech_folder, tmp_path, num_jobs=2, **SETTINGS)
+    make_data_set(speech_folder, tmp_path, num_jobs=2, **SETTINGS)
     after = {path: path.stat().st_mtime_ns for path in made.glob("*/*/*")}
     assert before == after
 
@@ -77,22 +80,20 @@ def test_a_finished_data_set_is_left_alone(speech_folder, tmp_path):
 def test_lost_files_are_made_again(
     speech_folder, noise_folder, tmp_path, whole
 ):
-    again = make_mix_dataset(speech_folder, tmp_path / "plain", **SETTINGS)
+    again = make_data_set(speech_folder, tmp_path / "plain", **SETTINGS)
     for split, kind in (("tr", "s2"), ("tt", "mix")):
         sorted((again / split / kind).iterdir())[1].unlink()
-    make_mix_dataset(speech_folder, tmp_path / "plain", **SETTINGS)
+    make_data_set(speech_folder, tmp_path / "plain", **SETTINGS)
     assert contents(again) == contents(whole)
     # Of noise and in rooms, too.
     keys = {**SETTINGS, "num_mixtures": (0, 0, 2), "reverb": True}
-    made = make_mix_dataset(
+    made = make_data_set(
         speech_folder, tmp_path / "room", noise=noise_folder, **keys
     )
     before = contents(made)
     for kind in ("noise", "mix_clean_anechoic"):
         sorted((made / "tt" / kind).iterdir())[0].unlink()
-    make_mix_dataset(
-        speech_folder, tmp_path / "room", noise=noise_folder, **keys
-    )
+    make_data_set(speech_folder, tmp_path / "room", noise=noise_folder, **keys)
     assert contents(made) == before
 
 
@@ -103,9 +104,7 @@ def test_a_bad_file_ends_in_one_line(speech_folder, tmp_path, num_jobs):
         soundfile.write(path, np.zeros(24000), 8000)
     message = "3 of 4 speakers .*are all silent"
     with pytest.raises(InputError, match=message) as caught:
-        make_mix_dataset(
-            speech, tmp_path / "out", num_jobs=num_jobs, **SETTINGS
-        )
+        make_data_set(speech, tmp_path / "out", num_jobs=num_jobs, **SETTINGS)
     assert "\n" not in str(caught.value)
     # What was good is kept for the next time.
     made = tmp_path / "out" / "wav8k" / "min"
@@ -127,8 +126,9 @@ OPTIONS = {
 }
 MAKE = """
 import json, sys
-from s4m_sb.mixing.datasets.making import make_mix_dataset
-make_mix_dataset(
+sys.path.insert(0, sys.argv[5])
+from data_sets import make_data_set
+make_data_set(
     sys.argv[1], sys.argv[2], num_jobs=int(sys.argv[3]),
     **json.loads(sys.argv[4]),
 )
@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on(
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", MAKE, speech_folder, output),
-            *(str(num_jobs), json.dumps(keys)),
+            *(str(num_jobs), json.dumps(keys), str(HELPERS)),
         ],
         start_new_session=True,
     )
@@ -190,9 +190,9 @@ def test_a_killed_run_goes_on(
     (folder / ".000149.01234567.tmp.wav").write_bytes(b"RIFF")
     (made / ".metadata.01234567.tmp.csv").write_text("split,mix")
 
-    make_mix_dataset(speech_folder, output, num_jobs=2, **keys)
+    make_data_set(speech_folder, output, num_jobs=2, **keys)
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    whole = make_mix_dataset(speech_folder, tmp_path / "whole", **keys)
+    whole = make_data_set(speech_folder, tmp_path / "whole", **keys)
     assert contents(made) == contents(whole)
 
 
@@ -248,7 +248,7 @@ def expected(speech_folder, noise_folder, tmp_path_factory):
     """What the runs on full disks have to end with."""
     output = tmp_path_factory.mktemp("expected")
     return contents(
-        make_mix_dataset(speech_folder, output, noise=noise_folder, **FULL_KEYS)
+        make_data_set(speech_folder, output, noise=noise_folder, **FULL_KEYS)
     )
 
 
@@ -328,6 +328,6 @@ def test_a_log_that_cannot_grow_ends_in_one_line(
         "that is mended"
     ]
     times = times_of(made, done)
-    make_mix_dataset(speech_folder, tmp_path, noise=noise_folder, **FULL_KEYS)
+    make_data_set(speech_folder, tmp_path, noise=noise_folder, **FULL_KEYS)
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert contents(made) == expected

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from data_sets import draw_on_the_fly, make_data_set
 from torchaudio.functional import loudness
 
 from s4m_sb.commands import mix
@@ -17,10 +18,8 @@ from s4m_sb.mixing.corpus import read_corpus, source_splits
 from s4m_sb.mixing.datasets.making import (
     MANIFEST,
     NOISE_MANIFEST,
-    make_mix_dataset,
     remake_mix_dataset,
 )
-from s4m_sb.mixing.dynamic import DynamicMixing
 
 COUNTS = (5, 3, 2)
 SPLITS = dict(zip(("tr", "cv", "tt"), COUNTS, strict=True))
@@ -72,7 +71,7 @@ def run(*arguments):
 def made(speech_folder, tmp_path_factory):
     """A data set that the tests read and do not change."""
     output = tmp_path_factory.mktemp("made")
-    return make_mix_dataset(speech_folder, output, **SETTINGS)
+    return make_data_set(speech_folder, output, **SETTINGS)
 
 
 @pytest.fixture()
@@ -93,7 +92,7 @@ def flat_speech(tmp_path):
 @pytest.mark.parametrize("num_spks", [2, 3])
 @pytest.mark.parametrize("rate, folder", [(8000, "wav8k"), (16000, "wav16k")])
 def test_layout_and_exact_sum(speech_folder, tmp_path, num_spks, rate, folder):
-    made = make_mix_dataset(
+    made = make_data_set(
         speech_folder,
         tmp_path,
         num_spks=num_spks,
@@ -165,7 +164,7 @@ def test_speakers_come_from_their_split(made):
 def test_a_split_can_be_left_out(speech_folder, tmp_path, names):
     speech = tmp_path / "speech"
     shutil.copytree(speech_folder / "test", speech / names[2])
-    made = make_mix_dataset(
+    made = make_data_set(
         speech, tmp_path / "out", num_mixtures=(0, 0, 2), segment_s=0.5
     )
     assert [path.name for path in made.iterdir() if path.is_dir()] == ["tt"]
@@ -174,7 +173,7 @@ def test_a_split_can_be_left_out(speech_folder, tmp_path, names):
 def test_without_a_length_the_shortest_utterance_decides(
     speech_folder, tmp_path
 ):
-    made = make_mix_dataset(speech_folder, tmp_path, num_mixtures=(0, 0, 2))
+    made = make_data_set(speech_folder, tmp_path, num_mixtures=(0, 0, 2))
     for path in made.glob("tt/*/*.wav"):
         assert soundfile.info(path).frames == 3 * 8000
 
@@ -187,7 +186,7 @@ def test_a_manifest_gives_what_its_folder_gives(speech_folder, tmp_path, made):
         place = path.relative_to(speech_folder.parent).as_posix()
         lines.append(f"{place},{speaker},{split}")
     manifest.write_text("\n".join(lines) + "\n")
-    listed = make_mix_dataset(manifest, tmp_path, **SETTINGS)
+    listed = make_data_set(manifest, tmp_path, **SETTINGS)
     ours, theirs = contents(listed), contents(made)
     assert {name: data for name, data in ours.items() if ".wav" in name} == {
         name: data for name, data in theirs.items() if ".wav" in name
@@ -198,7 +197,7 @@ def test_speakers_are_divided_where_nothing_is_said(flat_speech, tmp_path):
     divisions = []
     for seed, counts in ((1, (40, 3, 3)), (1, (0, 3, 3)), (2, (4, 3, 3))):
         output = tmp_path / f"{seed}-{counts[0]}"
-        made = make_mix_dataset(
+        made = make_data_set(
             flat_speech, output, num_mixtures=counts, seed=seed
         )
         division = {split: set() for split in SPLITS}
@@ -219,7 +218,7 @@ def test_speakers_are_divided_where_nothing_is_said(flat_speech, tmp_path):
 def test_a_speaker_in_two_splits_is_told(speech_folder, tmp_path, caplog):
     speech = shutil.copytree(speech_folder, tmp_path / "speech")
     shutil.copytree(speech / "train" / "talker01", speech / "test" / "talker01")
-    make_mix_dataset(speech, tmp_path / "out", **SETTINGS)
+    make_data_set(speech, tmp_path / "out", **SETTINGS)
     assert "tr and tt share 1 speakers (talker01" in caplog.text
 
 
@@ -227,12 +226,12 @@ def test_a_speaker_in_two_splits_is_told(speech_folder, tmp_path, caplog):
 
 
 def test_dynamic_mixing_meets_no_speaker_held_out(flat_speech, tmp_path):
-    made = make_mix_dataset(
+    made = make_data_set(
         flat_speech, tmp_path / "out", num_mixtures=(0, 20, 20), seed=5
     )
     held_out = {row["speaker"] for row in rows_of(made)}
     assert len(held_out) == 4
-    mixtures = DynamicMixing(
+    mixtures = draw_on_the_fly(
         made / MANIFEST,
         num_mixtures=150,
         num_spks=2,
@@ -251,7 +250,7 @@ def test_dynamic_mixing_meets_no_speaker_held_out(flat_speech, tmp_path):
 
 @pytest.mark.parametrize("counts", [(3, 3, 3), (0, 3, 3), (0, 0, 3)])
 def test_every_speaker_is_listed_once(flat_speech, tmp_path, counts):
-    made = make_mix_dataset(flat_speech, tmp_path / "out", num_mixtures=counts)
+    made = make_data_set(flat_speech, tmp_path / "out", num_mixtures=counts)
     said = listed(made)
     assert [len(said[name]) for name in ("train", "valid", "test")] == [
         16,
@@ -276,7 +275,7 @@ def test_folders_and_manifests_are_listed_with_their_splits(
         for split in speech_folder.iterdir()
     }
     monkeypatch.chdir(speech_folder.parent)  # relative sources
-    made = make_mix_dataset(
+    made = make_data_set(
         speech_folder.name, tmp_path / "folder", num_mixtures=(0, 1, 1)
     )
     assert listed(made) == expected
@@ -289,7 +288,7 @@ def test_folders_and_manifests_are_listed_with_their_splits(
             ]
     (speech_folder / "list.csv").write_text("\n".join(lines))
     try:
-        made = make_mix_dataset(
+        made = make_data_set(
             speech_folder / "list.csv",
             tmp_path / "list",
             num_mixtures=(1, 0, 0),
@@ -307,7 +306,7 @@ def test_speaker_codes_are_listed_as_speakers(speech_folder, tmp_path):
         shutil.copy(
             path, speech / name.removeprefix("talker").replace("_", "a")
         )
-    made = make_mix_dataset(
+    made = make_data_set(
         speech,
         tmp_path / "out",
         num_mixtures=(0, 1, 1),
@@ -323,29 +322,27 @@ def test_a_bad_split_that_is_left_out_is_told(speech_folder, tmp_path, caplog):
     speech = shutil.copytree(speech_folder, tmp_path / "speech")
     shutil.rmtree(speech / "train")
     (speech / "train").mkdir()
-    made = make_mix_dataset(speech, tmp_path / "out", num_mixtures=(0, 1, 1))
+    made = make_data_set(speech, tmp_path / "out", num_mixtures=(0, 1, 1))
     assert listed(made).keys() == {"valid", "test"}
     assert "speech.csv goes without tr" in caplog.text
 
 
 def test_a_lost_manifest_is_written_again(flat_speech, tmp_path):
     keys = {"num_mixtures": (1, 1, 1), "seed": 2}
-    made = make_mix_dataset(flat_speech, tmp_path / "out", **keys)
+    made = make_data_set(flat_speech, tmp_path / "out", **keys)
     before = contents(made)
     (made / MANIFEST).unlink()
-    make_mix_dataset(flat_speech, tmp_path / "out", **keys)
+    make_data_set(flat_speech, tmp_path / "out", **keys)
     assert contents(made) == before
     # Of the speech that was moved, too.
     moved = flat_speech.rename(tmp_path / "moved")
-    make_mix_dataset(moved, tmp_path / "out", **keys)
+    make_data_set(moved, tmp_path / "out", **keys)
     paths = [path for split in listed(made).values() for path in split.values()]
     assert set.union(*paths) == set(moved.rglob("*.wav"))
 
 
 def test_metadata_lists_the_speech_it_names(flat_speech, tmp_path):
-    made = make_mix_dataset(
-        flat_speech, tmp_path / "out", num_mixtures=(4, 3, 3)
-    )
+    made = make_data_set(flat_speech, tmp_path / "out", num_mixtures=(4, 3, 3))
     again = remake_mix_dataset(
         made / "metadata.csv", flat_speech, tmp_path / "again"
     )
@@ -362,7 +359,7 @@ def test_metadata_lists_the_speech_it_names(flat_speech, tmp_path):
 
 @pytest.mark.parametrize("num_jobs", [1, 2, 3])
 def test_one_seed_gives_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
-    again = make_mix_dataset(
+    again = make_data_set(
         speech_folder, tmp_path, num_jobs=num_jobs, **SETTINGS
     )
     assert contents(again) == contents(made)
@@ -371,7 +368,7 @@ def test_one_seed_gives_the_same_bytes(speech_folder, tmp_path, made, num_jobs):
 
 
 def test_another_seed_gives_other_mixtures(speech_folder, tmp_path, made):
-    other = make_mix_dataset(speech_folder, tmp_path, **{**SETTINGS, "seed": 4})
+    other = make_data_set(speech_folder, tmp_path, **{**SETTINGS, "seed": 4})
     ours = {data for name, data in contents(other).items() if ".wav" in name}
     theirs = {data for name, data in contents(made).items() if ".wav" in name}
     assert len(ours) == 3 * sum(COUNTS) and not ours & theirs
@@ -403,7 +400,7 @@ def make_kind(speech_folder, noise_folder):
         keys = {**SETTINGS, **KINDS[kind], **keys}
         if "noise" in keys:
             keys["noise"] = noise_folder
-        return make_mix_dataset(speech_folder, output, **keys)
+        return make_data_set(speech_folder, output, **keys)
 
     return make
 
@@ -637,7 +634,7 @@ def test_metadata_make_noise_and_rooms_again(
 def test_other_settings_for_the_same_folder(speech_folder, made, keys, message):
     before = contents(made)
     with pytest.raises(InputError, match=message):
-        make_mix_dataset(speech_folder, made.parents[1], **{**SETTINGS, **keys})
+        make_data_set(speech_folder, made.parents[1], **{**SETTINGS, **keys})
     assert contents(made) == before
 
 
@@ -647,7 +644,7 @@ def test_other_speech_or_metadata_for_the_same_folder(
     speech = shutil.copytree(speech_folder, tmp_path / "speech")
     next((speech / "train" / "talker01").iterdir()).unlink()
     with pytest.raises(InputError, match="with speech 42 utterances of 14"):
-        make_mix_dataset(speech, made.parents[1], **SETTINGS)
+        make_data_set(speech, made.parents[1], **SETTINGS)
     with pytest.raises(InputError, match="made with metadata None"):
         remake_mix_dataset(
             made / "metadata.csv", speech_folder, made.parents[1]
@@ -657,18 +654,16 @@ def test_other_speech_or_metadata_for_the_same_folder(
 def test_other_noise_for_the_same_folder(make_kind, kinds, speech_folder):
     output = kinds["noise"].parents[1]
     with pytest.raises(InputError, match="noise 7 recordings .*, now it is No"):
-        make_mix_dataset(speech_folder, output, **SETTINGS)
+        make_data_set(speech_folder, output, **SETTINGS)
     with pytest.raises(InputError, match=r"made with snr \[-6.0, 3.0\], now"):
         make_kind("noise", output, snr_range_db=(0, 3))
 
 
 def test_noise_that_cannot_be_used(speech_folder, noise_folder, tmp_path):
     with pytest.raises(InputError, match="out: lies inside the noise"):
-        make_mix_dataset(
-            speech_folder, noise_folder / "out", noise=noise_folder
-        )
+        make_data_set(speech_folder, noise_folder / "out", noise=noise_folder)
     with pytest.raises(InputError, match=r"snr_range_db is \[3, -3\]"):
-        make_mix_dataset(
+        make_data_set(
             speech_folder, tmp_path, noise=noise_folder, snr_range_db=(3, -3)
         )
     assert not list(tmp_path.iterdir())
@@ -693,7 +688,7 @@ def test_noise_of_metadata_has_to_be_there(
 
 def test_two_rates_share_a_folder(speech_folder, tmp_path):
     for rate in (8000, 16000):
-        make_mix_dataset(speech_folder, tmp_path, sample_rate=rate, **SETTINGS)
+        make_data_set(speech_folder, tmp_path, sample_rate=rate, **SETTINGS)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "wav16k",
         "wav8k",
@@ -705,7 +700,7 @@ def test_an_official_tree_is_not_written_over(speech_folder, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"precious")
     with pytest.raises(InputError, match="holds other files and no settings"):
-        make_mix_dataset(speech_folder, tmp_path, **SETTINGS)
+        make_data_set(speech_folder, tmp_path, **SETTINGS)
     assert contents(tmp_path) == {"wav8k/min/tr/mix/011a0101.wav": b"precious"}
 
 
@@ -727,30 +722,30 @@ def test_an_official_tree_is_not_written_over(speech_folder, tmp_path):
 )
 def test_bad_values_are_refused(speech_folder, tmp_path, keys, message):
     with pytest.raises(InputError, match=message):
-        make_mix_dataset(speech_folder, tmp_path, **{**SETTINGS, **keys})
+        make_data_set(speech_folder, tmp_path, **{**SETTINGS, **keys})
     assert not list(tmp_path.iterdir())
 
 
 def test_unusable_folders_are_refused(speech_folder, flat_speech, tmp_path):
     with pytest.raises(InputError, match="no such folder of speech"):
-        make_mix_dataset(tmp_path / "absent", tmp_path / "out")
+        make_data_set(tmp_path / "absent", tmp_path / "out")
     with pytest.raises(InputError, match="absent: no such folder of speech"):
         remake_mix_dataset("any.csv", tmp_path / "absent", tmp_path / "out")
     with pytest.raises(InputError, match="lies inside the speech"):
-        make_mix_dataset(speech_folder, speech_folder / "out")
+        make_data_set(speech_folder, speech_folder / "out")
     with pytest.raises(InputError, match="20 speakers; .* at least 21 are"):
-        make_mix_dataset(flat_speech, tmp_path / "out", num_spks=7)
+        make_data_set(flat_speech, tmp_path / "out", num_spks=7)
     speech = shutil.copytree(speech_folder, tmp_path / "speech")
     (speech / "tt").mkdir()
     with pytest.raises(InputError, match="both 'test' and 'tt'"):
-        make_mix_dataset(speech, tmp_path / "out")
+        make_data_set(speech, tmp_path / "out")
     shutil.rmtree(speech / "tt")
     shutil.rmtree(speech / "valid")
     with pytest.raises(InputError, match="test, train but none for cv"):
-        make_mix_dataset(speech, tmp_path / "out")
+        make_data_set(speech, tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file.*: cannot be used"):
-        make_mix_dataset(speech_folder, tmp_path / "file", **SETTINGS)
+        make_data_set(speech_folder, tmp_path / "file", **SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -950,7 +945,7 @@ def test_metadata_decides_the_rest(speech_folder, tmp_path, made):
 
 
 def test_mini_speech(mini_speech, tmp_path):
-    made = make_mix_dataset(
+    made = make_data_set(
         mini_speech / "manifest.csv",
         tmp_path,
         num_mixtures=(4, 2, 2),
