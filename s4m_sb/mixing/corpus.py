@@ -6,6 +6,8 @@ CSV file with one row an utterance. ``drawing.py`` draws from it;
 """
 
 import csv
+import difflib
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -18,12 +20,18 @@ import torch
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.resampling import resample, resampling_ratio, resampling_reach
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.rows import Row, read_csv
 from s4m_sb.system.files import files_below, replacing
 
+logger = logging.getLogger(__name__)
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+# Recordings too, but not of corpora; whoever has some in a folder is told.
+OTHER_SUFFIXES = (".mp3", ".m4a", ".aac", ".opus", ".wma", ".aif", ".aiff")
 FILE_COLUMNS = ("file", "path", "wav")
 SPEAKER_RULES = ("folder", "wsj0", "file")
 WSJ0_CODE_LENGTH = 3
+LIKE_A_TYPO = 0.7  # of difflib: "trian" is to "train" 0.8, "valid" 0.4
 HEADER_THREADS = 4  # more than one hides the latency of network storage
 
 
@@ -156,7 +164,7 @@ def source_splits(source: str | os.PathLike, kind: str = "speech") -> set[str]:
         raise InputError(_no_source(source, kind))
     return {
         row["split"]
-        for row in _read_table(source)[1]
+        for _, row in read_csv(source)[1]
         if "split" in row and row.get("kind", kind) == kind
     }
 
@@ -299,7 +307,11 @@ def _files_of_folder(
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of {kind}")
     files = []
-    for path in files_below(root, AUDIO_SUFFIXES):
+    others = []
+    for path in files_below(root, AUDIO_SUFFIXES + OTHER_SUFFIXES):
+        if not path.name.lower().endswith(AUDIO_SUFFIXES):
+            others.append(path)
+            continue
         if speaker_from == "wsj0":
             speaker = _wsj0_speaker(path)
         elif speaker_from == "file":
@@ -314,13 +326,18 @@ def _files_of_folder(
         else:
             speaker = path.relative_to(root).parts[0]
         files.append((path, speaker))
+    if others:
+        logger.warning(
+            f"{min(others)}: is left out, as is whatever else ({len(others)} "
+            f"in all) is not {', '.join(AUDIO_SUFFIXES)}"
+        )
     return files
 
 
 def _files_of_manifest(
     manifest: Path, split: str | None, speaker_from: str, kind: str
 ) -> list[tuple[Path, str]]:
-    columns, rows = _read_table(manifest)
+    columns, rows = read_csv(manifest)
     file_column = next((name for name in FILE_COLUMNS if name in columns), None)
     missing = [] if file_column else [FILE_COLUMNS[0]]
     if speaker_from == "folder" and "speaker" not in columns:
@@ -333,7 +350,9 @@ def _files_of_manifest(
             f"are: {', '.join(columns)}"
         )
     files = []
-    for line, row in enumerate(rows, start=2):
+    if split is not None:
+        _tell_of_typos(manifest, rows, split)
+    for line, row in rows:
         if split is not None and row["split"] != split:
             continue
         if row.get("kind", kind) != kind:
@@ -346,22 +365,28 @@ def _files_of_manifest(
         elif speaker_from == "file":
             speaker = Path(row[file_column]).with_suffix("").as_posix()
         else:
-            speaker = row["speaker"] or ""
+            speaker = row["speaker"]
         if not speaker:
             raise InputError(f"{manifest}, line {line}: names no speaker")
         files.append((path, speaker))
     return files
 
 
-def _read_table(manifest: Path) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            return list(table.fieldnames or []), list(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{manifest}: is neither a folder nor a CSV file of text"
-        ) from error
+def _tell_of_typos(
+    manifest: Path, rows: list[tuple[int, Row]], split: str
+) -> None:
+    """Names the rows whose split is none, or all but the one that is read."""
+    lines: dict[str, list[int]] = {}
+    for line, row in rows:
+        lines.setdefault(row["split"], []).append(line)
+    for name, where in lines.items():
+        given = name.strip().lower()
+        likeness = difflib.SequenceMatcher(None, given, split.lower()).ratio()
+        if name != split and (not given or likeness > LIKE_A_TYPO):
+            logger.warning(
+                f"{manifest}, line {where[0]}: split is {name!r}; it is not "
+                f"taken for {split!r}, nor are {len(where) - 1} rows like it"
+            )
 
 
 def _no_source(source: Path, kind: str) -> str:

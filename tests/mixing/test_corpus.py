@@ -207,7 +207,7 @@ def test_mini_speech_as_it_is(mini_speech):
             "too short to begin with a speaker code",
         ),
         (lambda f: write_noise(f / "anna" / "a.wav", 0), {}, "has no samples"),
-        (lambda f: f.write_bytes(bytes(range(256))), {}, "nor a CSV file"),
+        (lambda f: f.write_bytes(bytes(range(256))), {}, "is not a CSV file"),
         (lambda f: f.write_text("speaker\nanna\n"), {}, "no column file"),
         (lambda f: f.write_text("file\na.wav\n"), {}, "no column speaker"),
         (
@@ -332,3 +332,34 @@ def test_a_file_that_changed_is_refused(tmp_path, num_frames, rate):
     write_noise(path, num_frames, rate)
     with pytest.raises(InputError, match="is not the file it was"):
         read_segment(utterance, 0, 800, 8000)
+
+
+# What is left out is said
+
+
+def test_rows_of_a_split_that_is_none_are_named(tmp_path, caplog):
+    path = write_noise(tmp_path / "anna" / "1.wav")
+    rows = [
+        {"file": path, "speaker": "anna", "split": split}
+        for split in ("train", "trian", "valid", "", "trian")
+    ]
+    manifest = write_manifest(tmp_path / "speech.csv", rows)
+    assert read_corpus(manifest, "train").num_utterances == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{manifest}, line 3: split is 'trian'; it is not taken for 'train', "
+        "nor are 1 rows like it",
+        f"{manifest}, line 5: split is ''; it is not taken for 'train', "
+        "nor are 0 rows like it",
+    ]
+
+
+def test_recordings_of_other_kinds_are_counted(tmp_path, caplog):
+    write_noise(tmp_path / "anna" / "1.WAV")
+    for name in ("3.MP3", "2.m4a", "notes.txt"):
+        (tmp_path / "anna" / name).touch()
+    assert read_corpus(tmp_path).num_utterances == 1
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}/anna/2.m4a: is left out, as is whatever else (2 in all) "
+        "is not .wav, .flac, .ogg"
+    )

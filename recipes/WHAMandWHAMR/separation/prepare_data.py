@@ -7,7 +7,6 @@ WHAM! the folders are ``mix_both``, ``mix_clean``, ``mix_single``, ``s1``,
 and as ``mix_both_anechoic``, ``s1_anechoic``.
 """
 
-import csv
 import logging
 import math
 import os
@@ -25,6 +24,7 @@ from s4m_sb.mixing.datasets.tables import (
     table_paths,
     write_table,
 )
+from s4m_sb.mixing.rows import read_csv
 
 logger = logging.getLogger(__name__)
 
@@ -211,15 +211,14 @@ def _read_columns(
     path: Path, columns: tuple[str, str], split: str
 ) -> dict[str, str]:
     """The second column by the names in the first, without their suffix."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        if not set(columns) <= set(reader.fieldnames or ()):
-            return {}
-        return {
-            row[columns[0]].removesuffix(".wav"): row[columns[1]]
-            for row in reader
-            if row.get("split", split) == split
-        }
+    there, rows = read_csv(path)
+    if not set(columns) <= set(there):
+        return {}
+    return {
+        row[columns[0]].removesuffix(".wav"): row[columns[1]]
+        for _, row in rows
+        if row.get("split", split) == split
+    }
 
 
 def _seconds(path: Path, name: str, text: str) -> str:

@@ -27,6 +27,7 @@ from s4m_sb.mixing.plans import (
     SourcePlan,
 )
 from s4m_sb.mixing.rooms import Room
+from s4m_sb.mixing.rows import Row, read_csv
 from s4m_sb.system.files import replacing
 
 COLUMNS: tuple[str, ...] = (
@@ -53,7 +54,6 @@ BEGIN = "begin"
 # What silence has not, and one who never speaks.
 NOT_OF_SILENCE = ("file", "start")
 NOT_OF_SILENT = ("speaker", "level_db")
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -239,13 +239,7 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, Row]]:
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such metadata file")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = table.fieldnames or []
-            rows = [(table.line_num, row) for row in table]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is not a CSV file of text") from error
+    columns, rows = read_csv(path)
     needed = COLUMNS + ((BEGIN,) if BEGIN in columns else ())
     for group in (NOISE_COLUMNS, ROOM_COLUMNS):
         needed += group if set(group) & set(columns) else ()

@@ -141,13 +141,21 @@ def _split_names(
     """What the source calls each split; nothing where it has no splits."""
     known = {name: name for name in SPLITS} | SPLIT_NAMES
     names: dict[str, str] = {}
-    for name in sorted(source_splits(source, kind) & set(known)):
+    there = source_splits(source, kind)
+    for name in sorted(there & set(known)):
         if known[name] in names:
             raise InputError(
                 f"{source}: has both {names[known[name]]!r} and {name!r}; "
                 "keep one of them"
             )
         names[known[name]] = name
+    others = sorted(there - set(known))
+    if names and others:
+        shown = ", ".join(repr(name) for name in others[:3])
+        logger.warning(
+            f"{source}: the {kind} of {len(others)} other splits is left out "
+            f"({shown}); {', '.join(names.values())} are taken"
+        )
     for split in SPLITS:
         if names and split in needed and split not in names:
             raise InputError(

@@ -8,17 +8,19 @@ how ``train.py`` reads the CSV files again.
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from s4m_sb.audio.files import AudioInfo, audio_info, read_audio
 from s4m_sb.errors import InputError
+from s4m_sb.mixing.corpus import AUDIO_SUFFIXES, OTHER_SUFFIXES
 from s4m_sb.mixing.datasets.layout import SPLITS, rate_folder
+from s4m_sb.mixing.rows import Row, read_csv
 from s4m_sb.system.files import replacing
 
 VERSIONS = ("min", "max")
@@ -26,8 +28,7 @@ VERSIONS = ("min", "max")
 OFFICIAL_COUNTS = {"tr": 20000, "cv": 5000, "tt": 3000}
 HEADER_THREADS = 8  # for network storage
 NAMES_SHOWN = 3
-
-Row = dict[str, str]
+ROOT = re.compile(r"\$data_root\b")
 
 
 def table_paths(
@@ -191,14 +192,7 @@ def list_mixtures(
         If the folders do not hold the same names, a file has another sample
         rate or no samples, or a mixture and its signals differ in length.
     """
-    names = {
-        kind: {
-            entry.name
-            for entry in os.scandir(folder / kind)
-            if entry.name.endswith(".wav") and not entry.name.startswith(".")
-        }
-        for kind in kinds.values()
-    }
+    names = {kind: _wav_names(folder / kind) for kind in kinds.values()}
     first, *others = kinds.values()
     if not names[first]:
         raise InputError(f"{folder / first}: holds no .wav files")
@@ -223,6 +217,29 @@ def list_mixtures(
             }
             for files, num_frames in zip(paths, lengths, strict=True)
         ]
+
+
+def _wav_names(folder: Path) -> set[str]:
+    """The files of a kind, whatever the case of their names' ends."""
+    names = set()
+    stems: dict[str, str] = {}
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in AUDIO_SUFFIXES + OTHER_SUFFIXES:
+            if suffix.lower() != ".wav":
+                raise InputError(
+                    f"{folder / entry.name}: is no .wav file, as the others "
+                    "are; convert it or take it away"
+                )
+            if stem in stems:
+                raise InputError(
+                    f"{folder}: holds both {stems[stem]} and {entry.name}"
+                )
+            stems[stem] = entry.name
+            names.add(entry.name)
+    return names
 
 
 def _length(files: list[Path], sample_rate: int) -> int:
@@ -345,19 +362,42 @@ def read_table(
     Raises
     ------
     InputError
-        If the file, a column, or all rows are missing.
+        If the file, a column, or all rows are missing; if a row is not whole,
+        or has the ID of another.
     """
     if not os.path.isfile(table):
         raise InputError(f"{table}: no such file; is skip_prep meant?")
-    rows = load_data_csv(table, {"data_root": data_folder})
-    if not rows:
-        raise InputError(f"{table}: lists no mixtures")
-    missing = sorted(set(columns) - set(next(iter(rows.values()))))
+    there, rows = read_csv(table)
+    missing = sorted({"ID", *columns} - set(there))
     if missing:
         raise InputError(
             f"{table}: has no column {', '.join(missing)}; is skip_prep meant?"
         )
-    return DynamicItemDataset(rows)
+    if not rows:
+        raise InputError(f"{table}: lists no mixtures")
+    data: dict[str, dict[str, str | float]] = {}
+    for line, row in rows:
+        # As SpeechBrain reads its tables.
+        item: dict[str, str | float] = {
+            column: ROOT.sub(lambda _: str(data_folder), cell.lstrip())
+            for column, cell in row.items()
+        }
+        name = str(item.pop("ID"))
+        if name in data:
+            raise InputError(f"{table}, line {line}: has the ID {name} again")
+        if "duration" in item:
+            item["duration"] = _duration(item["duration"], table, line)
+        data[name] = item
+    return DynamicItemDataset(data)
+
+
+def _duration(text: str | float, table: str | os.PathLike, line: int) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(
+            f"{table}, line {line}: the duration is {text!r}, not seconds"
+        ) from error
 
 
 def read_signal(path: str | os.PathLike, sample_rate: int) -> torch.Tensor:

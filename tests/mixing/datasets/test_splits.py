@@ -110,3 +110,20 @@ def test_missing_noise_is_told(noise_folder, tmp_path, caplog):
         noise_splits(folder, SPLITS, seed=0)
     assert noise_splits(folder, ["tr", "tt"], seed=0).keys() == {"tr", "tt"}
     assert "noise.csv goes without cv" in caplog.text
+
+
+def test_splits_that_nobody_asks_for_are_named(tmp_path, caplog):
+    lines = ["file,speaker,split"]
+    for split in ("train", "valid", "test", "dev"):
+        for speaker in ("anna", "ben"):
+            path = tmp_path / f"{split}_{speaker}.wav"
+            soundfile.write(path, np.full(800, 0.1), 8000)
+            lines.append(f"{path},{split}_{speaker},{split}")
+    manifest = tmp_path / "speech.csv"
+    manifest.write_text("\n".join(lines))
+    speech_splits(manifest, "folder", ["tr", "cv", "tt"], 2, 0)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{manifest}: the speech of 1 other splits is left out ('dev'); "
+        "test, train, valid are taken"
+    )

@@ -98,3 +98,44 @@ def test_mixtures_of_one_speaker_are_counted():
     assert counted("cv", 5000, 1, "WHAM!") == (
         "5000 mixtures of 1 speaker (as in the official WHAM!)"
     )
+
+
+def test_names_in_upper_case_count(split):
+    for kind in KINDS.values():
+        (split / kind / "a.wav").rename(split / kind / "a.WAV")
+    rows = list_mixtures(split, KINDS, 8000)
+    assert [row["ID"] for row in rows] == ["a", "b"]
+    (split / "s1_reverb/a.WAV").rename(split / "s1_reverb/a.wav")
+    with pytest.raises(InputError, match="1 not in s1_reverb .a.WAV."):
+        list_mixtures(split, KINDS, 8000)
+
+
+def test_no_recording_is_left_out_without_a_word(split):
+    (split / "s1_reverb/c.flac").touch()
+    with pytest.raises(InputError, match="s1_reverb/c.flac: is no .wav file"):
+        list_mixtures(split, KINDS, 8000)
+    (split / "s1_reverb/c.flac").rename(split / "s1_reverb/a.WAV")
+    with pytest.raises(InputError, match="s1_reverb: holds both a.* and a"):
+        list_mixtures(split, KINDS, 8000)
+
+
+def test_tables_may_come_from_a_spreadsheet(tmp_path):
+    table = tmp_path / "wsj_tr.csv"
+    table.write_text("ID,duration,mix_wav\na,1.0, a.wav\n", "utf-8-sig")
+    data = read_table(table, "", ["mix_wav"])
+    data.set_output_keys(["id", "mix_wav"])
+    assert list(data) == [{"id": "a", "mix_wav": "a.wav"}]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("ID,duration,mix_wav\na,1.0,a.wav\na,1.0,b.wav\n", "3: has the ID a "),
+        ("ID,duration,mix_wav\na,1;0,a.wav\n", "2: the duration is '1;0', not"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(tmp_path, text, message):
+    table = tmp_path / "wsj_tr.csv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=f"wsj_tr.csv, line {message}"):
+        read_table(table, "", ["mix_wav"])
