@@ -1,13 +1,12 @@
 """The YAMLs of the recipes: no key unused or missing, sizes as stated."""
 
-import ast
 import re
 
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from recipe_runs import RECIPES, REPOSITORY
-from speechbrain.utils.run_opts import RunOptions
+from yaml_keys import keys_of, names_read, unread
 
 YAMLS = {
     f"{recipe.parent.name}/{path.name}": path
@@ -53,12 +52,6 @@ def path(request):
     return YAMLS[request.param]
 
 
-def keys_of(text):
-    """The keys at the top, and those that stand in references."""
-    top = re.findall(r"^(\w+):", text, re.MULTILINE)
-    return top, set(re.findall(r"<(\w+)", text))
-
-
 def build(path, **overrides):
     """What a YAML describes."""
     text = path.read_text(encoding="utf-8")
@@ -74,35 +67,12 @@ def scripts_of(path):
     return [path.parents[1] / "train.py", *sorted(training.glob("*.py"))]
 
 
-def unread(text, read):
-    """The keys at the top that no reference and no script reads."""
-    top, referred = keys_of(text)
-    return [
-        key
-        for key in top
-        if key not in referred
-        and not read(key)
-        and key not in RunOptions().as_dict()
-        and f"{key}: !apply" not in text
-    ]
-
-
-def names_read(script):
-    """All that a script may read of its YAML: ``hparams.key``, ``"key"``."""
-    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant):
-            yield node.value
-        elif isinstance(node, ast.Attribute):
-            if ast.unparse(node.value).endswith("hparams"):
-                yield node.attr
-
-
 def test_every_key_is_used(path):
     text = path.read_text(encoding="utf-8")
     top, referred = keys_of(text)
     assert len(top) == len(set(top))
     assert referred <= set(top)
-    read = {name for file in scripts_of(path) for name in names_read(file)}
+    read = names_read(scripts_of(path))
     assert unread(text, read.__contains__) == []
 
 
