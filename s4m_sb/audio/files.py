@@ -4,8 +4,11 @@ Everything that touches an audio file in this package goes through here.
 Files are read by libsndfile (WAV, FLAC, Ogg, MP3, ...).
 """
 
+import contextlib
 import io
 import os
+import shlex
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,9 +20,22 @@ from s4m_sb.audio.resampling import check_rate, resample, resampling_ratio
 from s4m_sb.errors import InputError
 from s4m_sb.system.files import replacing
 
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 OGG_PAGE_S = 4  # longer than any encoder's page
 UNKNOWN = 2**63 - 1  # what libsndfile says of a length that nobody knows
 BLOCK_FRAMES = 2**17
+HAS_STDERR = _is_open(2)  # else an audio file may get its number
+CHATTER = threading.RLock()  # held by who has turned standard error away
+# Of formats that libsndfile does not read.
+FOR_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mkv", ".mov", ".amr")
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,47 @@ class SoundFile(soundfile.SoundFile):
     def __init__(self, path: str | os.PathLike):
         # As bytes where names may hold some that are no text.
         windows = os.name == "nt"
-        super().__init__(os.fspath(path) if windows else os.fsencode(path))
+        with open(path, "rb") as file:
+            head = file.read(2)
+        self._is_mpeg = head == b"ID" or head[:1] == b"\xff"
+        with self._without_chatter():
+            super().__init__(os.fspath(path) if windows else os.fsencode(path))
         try:
             check_rate(self.samplerate)
         except InputError as error:
             self.close()
             raise InputError(f"{path}: says {error}") from error
+
+    def read(self, *arguments, **options) -> np.ndarray:
+        """Reads samples, as in soundfile."""
+        with self._without_chatter():
+            return super().read(*arguments, **options)
+
+    def seek(self, *arguments, **options) -> int:
+        """Goes to a sample, as in soundfile."""
+        with self._without_chatter():
+            return super().seek(*arguments, **options)
+
+    @contextlib.contextmanager
+    def _without_chatter(self) -> Iterator[None]:
+        """Keeps the decoder of MP3 from writing to standard error.
+
+        It says there in several lines, whoever asked for quiet, what an
+        exception tells in one.
+        """
+        if not (self._is_mpeg and HAS_STDERR):
+            yield
+            return
+        with CHATTER:
+            kept = os.dup(2)
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, 2)
+            os.close(nothing)
+            try:
+                yield
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
 
     def seekable(self) -> bool:
         """Tells whether samples can be read from anywhere.
@@ -253,7 +304,10 @@ def write_audio(
     ------
     OSError
         If it cannot be written, as on a full disk.
+    InputError
+        If no sound has such a sample rate.
     """
+    check_rate(sample_rate)
     file = io.BytesIO()
     soundfile.write(
         file,
@@ -320,7 +374,10 @@ def _not_audio(
     path: str | os.PathLike, error: soundfile.LibsndfileError
 ) -> str:
     reason = error.error_string.strip().rstrip(".").lower()
-    return (
-        f"{path}: cannot be read as audio ({reason}); give a WAV, FLAC, Ogg "
-        "or MP3 file"
-    )
+    if "file does not exist" in reason:  # but it was there a moment ago
+        reason = "damaged"
+    advice = "give a WAV, FLAC, Ogg or MP3 file"
+    if os.fspath(path).lower().endswith(FOR_FFMPEG):
+        name = shlex.quote(os.fspath(path))
+        advice += f", or: ffmpeg -i {name} -f wav - | s4m separate -"
+    return f"{path}: cannot be read as audio ({reason}); {advice}"

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from s4m_sb.audio.files import BLOCK_FRAMES, SoundFile, audio_info
-from s4m_sb.audio.resampling import resample_blocks
+from s4m_sb.audio.resampling import check_rate, resample_blocks
 from s4m_sb.errors import InputError
 
 SAMPLE_BYTES = 4  # of float32
@@ -104,6 +104,8 @@ class WavWriter:
     ------
     OSError
         If it cannot be written, as on a full disk.
+    InputError
+        If no sound has such a sample rate.
 
     Example
     -------
@@ -118,6 +120,7 @@ class WavWriter:
     """
 
     def __init__(self, path: str | os.PathLike, sample_rate: int):
+        check_rate(sample_rate)
         self.sample_rate = sample_rate
         self.num_frames = 0
         self._file = open(path, "w+b")

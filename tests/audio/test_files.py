@@ -1,6 +1,8 @@
 """Audio files: the samples that are in them, or one clear line."""
 
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -17,7 +19,7 @@ from s4m_sb.audio.files import (
     read_audio,
     write_audio,
 )
-from s4m_sb.audio.stream import stream_audio
+from s4m_sb.audio.stream import WavWriter, stream_audio
 from s4m_sb.errors import InputError
 
 # format, subtype, largest error of a sample: half or one step of its grid
@@ -295,3 +297,52 @@ def test_a_rate_that_some_sound_has_is_read(tmp_path, sample_rate):
     path = tmp_path / "bat.wav"
     soundfile.write(path, np.zeros(1000), sample_rate)
     assert read_audio(path, sample_rate=8000)[1] == 8000
+
+
+def test_a_damaged_mp3_file_is_one_line_and_no_more(tmp_path, speech, capfd):
+    path = tmp_path / "speech.mp3"
+    soundfile.write(path, speech, 8000)
+    content = path.read_bytes()
+    noise = np.random.default_rng(1).integers(0, 256, len(content))
+    noise = noise.astype(np.uint8).tobytes()
+    for place, reason in ((200, "damaged"), (len(content) // 2, "unspecified")):
+        path.write_bytes(content[:place] + noise[place:])
+        with pytest.raises(InputError) as caught:
+            read_audio(path)
+        said = f"{path}: cannot be read as audio ({reason}"
+        assert str(caught.value).startswith(said)
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
+def test_standard_error_may_be_closed(tmp_path, speech):
+    path = tmp_path / "speech.mp3"
+    soundfile.write(path, speech, 8000)
+    program = (
+        "import os, sys; os.close(2); "
+        "from s4m_sb.audio.files import read_audio; "
+        "print(len(read_audio(sys.argv[1])[0]))"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert int(found.stdout) >= len(speech)
+
+
+@pytest.mark.parametrize("name", ["my talk.m4a", "b.MP4", "c.webm"])
+def test_what_ffmpeg_reads_is_said(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(bytes(999))
+    with pytest.raises(InputError) as caught:
+        read_audio(path)
+    quoted = f"'{path}'" if " " in name else path
+    end = f", or: ffmpeg -i {quoted} -f wav - | s4m separate -"
+    assert str(caught.value).endswith(end)
+
+
+@pytest.mark.parametrize("sample_rate", [0, 1, 10**12])
+def test_no_file_of_a_rate_that_no_sound_has_is_written(tmp_path, sample_rate):
+    with pytest.raises(InputError, match=f"a sample rate of {sample_rate} Hz"):
+        write_audio(tmp_path / "a.wav", torch.zeros(9), sample_rate)
+    with pytest.raises(InputError, match=f"a sample rate of {sample_rate} Hz"):
+        WavWriter(tmp_path / "a.wav", sample_rate)
+    assert list(tmp_path.iterdir()) == []
