@@ -4,7 +4,7 @@ from source import PACKAGE, REPOSITORY, modules
 
 TESTS = REPOSITORY / "tests"
 # What tests mirror besides the package: they run it as a whole.
-BESIDES = {"architecture", "helpers", "recipes"}
+BESIDES = {"architecture", "contrib", "helpers", "recipes"}
 ALONE = {"test_readme.py"}
 MISSING = {"commands/test_mix.py"}
 

@@ -31,7 +31,7 @@ TOP_OF_THE_PACKAGE = """
 """.split()
 TOP_OF_THE_REPOSITORY = """
     .ci .gitignore .pre-commit-config.yaml .yamllint.yaml CHANGELOG.md
-    CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md benchmarks
+    CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md benchmarks contrib
     constraints.txt examples pyproject.toml recipes s4m_sb setup.cfg tests
 """.split()
 
