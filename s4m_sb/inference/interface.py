@@ -73,8 +73,8 @@ class S4MSeparation(Pretrained):
         `safe_yaml.py` in `pretrained/`), its files lie in its
         own folder (see `loading.py` there), and its parameters are read
         without running what they hold, by ``torch.load(weights_only=True)``,
-        which is as safe as the PyTorch that is installed. A model can still
-        ask for more time and memory than there is.
+        which is as safe as the PyTorch that is installed. What it may ask for
+        is bounded, but it can still be slow.
 
         Arguments
         ---------

@@ -12,6 +12,8 @@ import yaml
 
 from s4m_sb.system.files import is_inside
 
+MOST_CHARACTERS = 10**6  # that are read of a card
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -223,7 +225,8 @@ def _read(card: Path, folder: Path) -> str:
     if not card.is_file() or not is_inside(card, folder):
         return ""
     try:
-        return card.read_text(encoding="utf-8")
+        with open(card, encoding="utf-8") as file:
+            return file.read(MOST_CHARACTERS)
     except (OSError, UnicodeDecodeError):
         return ""
 

@@ -6,7 +6,12 @@ from typing import Any
 from hyperpyyaml import load_hyperpyyaml
 
 from s4m_sb.errors import InputError, one_line
-from s4m_sb.pretrained.references import TOO_DEEP, check_form, compose
+from s4m_sb.pretrained.references import (
+    MOST_CHARACTERS,
+    TOO_DEEP,
+    check_form,
+    compose,
+)
 from s4m_sb.pretrained.safe_yaml import load_checked
 
 
@@ -54,7 +59,7 @@ def load_hparams(
     """
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            text = file.read(MOST_CHARACTERS + 1)
             if trusted:
                 check_form(compose(text))
                 file.seek(0)  # it knows the folder of what is included

@@ -64,8 +64,7 @@ def compose(text: str) -> Any:
     """
     if len(text) > MOST_CHARACTERS:
         raise InputError(
-            f"has {len(text)} characters; the largest YAML has "
-            f"{MOST_CHARACTERS}"
+            f"has more than {MOST_CHARACTERS} characters, too many for a YAML"
         )
     try:
         return ruamel.yaml.YAML().compose(io.StringIO(text))

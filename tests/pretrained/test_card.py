@@ -120,3 +120,12 @@ def test_the_summary_is_a_sentence(tmp_path):
     text = "# Mine\n\n![](a.png)\n\nFrees 0.5 voices\nfrom noise. It is big.\n"
     model = describe_model(write_card(tmp_path / "mine", text))
     assert model.summary == "Frees 0.5 voices from noise."
+
+
+def test_a_card_larger_than_memory_is_read_in_part(tmp_path):
+    write_card(tmp_path / "mine", "# Mine\n\nA voice. It is long.\n")
+    with open(tmp_path / "mine" / "README.md", "r+b") as card:
+        card.truncate(2**40)  # a hole in the file
+    model = describe_model(tmp_path / "mine")
+    assert model.summary == "A voice."
+    assert model.num_bytes == 2**40

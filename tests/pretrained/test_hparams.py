@@ -75,3 +75,13 @@ def test_a_folder_that_cannot_be_made_is_named_not_the_yaml(tmp_path):
     with pytest.raises(InputError) as caught:
         load_hparams(path)
     assert str(tmp_path / "file") in str(caught.value).split(": ")[0]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_yaml_larger_than_memory_is_refused(tmp_path, trusted):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("a: 1\n")
+    with open(path, "r+b") as file:
+        file.truncate(2**40)  # a hole in the file
+    with pytest.raises(InputError, match="recipe.yaml: has more than 1000000"):
+        load_hparams(path, trusted=trusted)
