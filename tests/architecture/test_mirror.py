@@ -6,7 +6,6 @@ TESTS = REPOSITORY / "tests"
 # What tests mirror besides the package: they run it as a whole.
 BESIDES = {"architecture", "contrib", "helpers", "recipes"}
 ALONE = {"test_readme.py"}
-MISSING = {"commands/test_mix.py"}
 
 
 def expected():
@@ -42,7 +41,7 @@ def others():
 
 
 def test_every_module_has_its_test_file():
-    assert sorted(expected() - present() - MISSING) == []
+    assert sorted(expected() - present()) == []
 
 
 def test_every_test_file_has_its_module():

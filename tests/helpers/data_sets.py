@@ -1,6 +1,13 @@
 """Mixtures and data sets of them, with options by name as in a YAML."""
 
-from s4m_sb.mixing.datasets.making import OPTIONS, make_mix_dataset
+import csv
+
+from s4m_sb.mixing.datasets.making import (
+    MANIFEST,
+    NOISE_MANIFEST,
+    OPTIONS,
+    make_mix_dataset,
+)
 from s4m_sb.mixing.drawing import MixtureDrawer
 from s4m_sb.mixing.dynamic import DynamicMixing
 from s4m_sb.mixing.options import MixingOptions
@@ -25,3 +32,27 @@ def make_drawer(corpus, num_spks, sample_rate, noise=None, rooms=None, **keys):
     """Like ``MixtureDrawer``."""
     options = MixingOptions(num_spks=num_spks, sample_rate=sample_rate, **keys)
     return MixtureDrawer(corpus, options, noise, rooms)
+
+
+def contents(folder):
+    """Every file below a folder with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def mixtures_of(files):
+    """Without what tells how and from where they were made."""
+    return {
+        name: data
+        for name, data in files.items()
+        if not name.endswith(("settings.json", MANIFEST, NOISE_MANIFEST))
+    }
+
+
+def rows_of(made):
+    """The rows of its metadata."""
+    with open(made / "metadata.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
