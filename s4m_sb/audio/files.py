@@ -29,6 +29,7 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
+CANCELLED = 1e-6  # of the energy of channels; rounding to 16 bits leaves less
 OGG_PAGE_S = 4  # longer than any encoder's page
 UNKNOWN = 2**63 - 1  # what libsndfile says of a length that nobody knows
 BLOCK_FRAMES = 2**17
@@ -263,7 +264,8 @@ def read_audio(
     ------
     InputError
         If the file is missing, empty, not audio, has no samples in the
-        window, or holds NaN or infinite samples.
+        window, holds NaN or infinite samples, or its channels cancel one
+        another.
     """
     _check_file(path)
     try:
@@ -275,13 +277,69 @@ def read_audio(
     if len(samples) == 0:
         where = f" to read from {start} on" if start else ""
         raise InputError(f"{path}: has no samples{where}")
-    signal = torch.from_numpy(samples).mean(dim=1)
-    if not torch.isfinite(signal).all():
-        raise InputError(f"{path}: holds NaN or infinite samples")
+    channels = Channels(path)
+    signal = channels.average(samples)
+    channels.check()
     if sample_rate is not None and sample_rate != file_rate:
         signal = resample(signal, file_rate, sample_rate)
         file_rate = sample_rate
     return signal, file_rate
+
+
+class Channels:
+    """The channels of a file, which become one, block by block.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file, for messages.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = path
+        self._averaged = self._separate = 0.0  # energies
+
+    def average(self, samples: np.ndarray) -> torch.Tensor:
+        """Averages them.
+
+        Arguments
+        ---------
+        samples : np.ndarray
+            ``[n, C]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[n]``.
+
+        Raises
+        ------
+        InputError
+            If it holds NaN or infinite samples.
+        """
+        signal = torch.from_numpy(samples).mean(dim=1)
+        if not signal.isfinite().all():
+            raise InputError(f"{self.path}: holds NaN or infinite samples")
+        if samples.shape[1] > 1:
+            self._averaged += float(signal.double().square().sum())
+            each = np.square(samples, dtype=np.float64)
+            self._separate += float(each.mean(axis=1).sum())
+        return signal
+
+    def check(self) -> None:
+        """Tells whether anything is left of what they hold.
+
+        Raises
+        ------
+        InputError
+            If they cancel one another, as when one of two is upside down.
+        """
+        if self._averaged < CANCELLED * self._separate:
+            raise InputError(
+                f"{self.path}: its channels cancel one another when they are "
+                "averaged (one is upside down?); give one of them, as made by "
+                "sox IN OUT remix 1"
+            )
 
 
 def write_audio(

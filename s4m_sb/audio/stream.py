@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from s4m_sb.audio.files import BLOCK_FRAMES, SoundFile, audio_info
+from s4m_sb.audio.files import BLOCK_FRAMES, Channels, SoundFile, audio_info
 from s4m_sb.audio.resampling import check_rate, resample_blocks
 from s4m_sb.errors import InputError
 
@@ -47,8 +47,9 @@ def stream_audio(
     Raises
     ------
     InputError
-        If the file is missing, empty, not audio, has no samples, or holds
-        NaN or infinite samples.
+        If the file is missing, empty, not audio, has no samples, holds NaN
+        or infinite samples, or, at its end, if its channels cancel one
+        another.
 
     Example
     -------
@@ -69,12 +70,11 @@ def _read_blocks(
     path: str | os.PathLike, partial: bool
 ) -> Iterator[torch.Tensor]:
     num_read = 0
+    channels = Channels(path)
     try:
         with SoundFile(path) as file:
-            for samples in file.by_blocks(BLOCK_FRAMES, partial):
-                block = torch.from_numpy(samples).mean(dim=1)
-                if not block.isfinite().all():
-                    raise InputError(f"{path}: holds NaN or infinite samples")
+            for samples in file.by_blocks(BLOCK_FRAMES, partial):  # [n, C]
+                block = channels.average(samples)
                 num_read += len(block)
                 yield block
     except soundfile.LibsndfileError as error:
@@ -84,6 +84,7 @@ def _read_blocks(
         ) from error
     if num_read == 0:
         raise InputError(f"{path}: has no samples")
+    channels.check()
 
 
 class WavWriter:

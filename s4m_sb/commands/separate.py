@@ -112,10 +112,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--normalize",
-        choices=("peak", "mixture", "none"),
-        default="peak",
-        help="level of the voices: each to full scale; as loud as in the "
-        "mixture; or as the network gives them (default: peak)",
+        choices=("mixture", "peak", "none"),
+        default="mixture",
+        help="level of the voices: as loud as in the mixture, which is their "
+        "sum; each to full scale; or as the network gives them (default: "
+        "mixture)",
     )
     parser.add_argument(
         "--chunk",

@@ -178,7 +178,7 @@ class _Joiner:
         shared = len(before)
         silence = 0.0 if self.memory is None else QUIET * self.memory.loudest
         order, correlation = match(before, voices[:shared], silence)
-        heard = float(voices.float().square().sum()) > QUIET * silence > 0
+        heard = float(voices.double().square().sum()) > QUIET * silence > 0
         if correlation < CLEAR and heard and self.memory is not None:
             known = len(self.memory.mixture)
             longer = torch.cat([self.memory.mixture, mixture])
@@ -197,7 +197,7 @@ class _Joiner:
         length = min(MEMORY * self.overlap, len(mixture))
         hop = max(1, length // 4)
         energies = (
-            voices.float().square().unfold(0, length, hop).sum(dim=2)
+            voices.double().square().unfold(0, length, hop).sum(dim=2)
         )  # [N, S]
         quietest, at = energies.amin(dim=1).max(dim=0)
         if self.memory is None or quietest >= QUIET * self.memory.quietest:
@@ -256,7 +256,7 @@ def match(
     (tensor([1, 2, 0]), 1.0)
     """
     S = before.shape[1]
-    before, voices = before.float(), voices.float()  # half precision overflows
+    before, voices = before.double(), voices.double()  # squares overflow
     scores = voices.T @ before  # [S, S]
     keep = KEEP * before.norm() * voices.norm()
     order = best_permutation((scores + keep * torch.eye(S).to(scores))[None])[0]

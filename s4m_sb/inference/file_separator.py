@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.inference.levels import Level, normalize_voices
+from s4m_sb.inference.levels import DEFAULT, Level, normalize_voices
 from s4m_sb.inference.pieces import Pieces, at_once_s
 from s4m_sb.inference.recordings import Recording, remove_leftovers
 from s4m_sb.inference.spectrogram import plot_separation
@@ -128,7 +128,7 @@ class FileSeparator:
     def __init__(
         self,
         model: S4MSeparation,
-        normalize: str = "peak",
+        normalize: str = DEFAULT,
         pieces: Pieces = Pieces(),  # noqa: B008  (frozen)
         whole_s: float = WHOLE_S,
         picture_width: float | None = None,

@@ -6,10 +6,13 @@ also loads, so that one import replaces the other.
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.autocast import AMPConfig, TorchAutocast
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from tqdm import tqdm
 
@@ -17,7 +20,7 @@ from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import stream_audio
 from s4m_sb.errors import InputError
 from s4m_sb.inference.chunking import separate_in_pieces
-from s4m_sb.inference.levels import Level
+from s4m_sb.inference.levels import DEFAULT, Level, bring_to_level
 from s4m_sb.inference.pieces import Pieces
 from s4m_sb.inference.voice_files import write_voices
 from s4m_sb.network.lengths import num_samples, sample_mask
@@ -30,6 +33,7 @@ from s4m_sb.pretrained.shipped import DEFAULT_MODEL
 SECONDS_BAR = "{desc}: {bar} {n:.0f} of {total:.0f} s [{remaining} left]"
 SHORTEST_S = 0.1  # SpeechBrain's encoders fail below their kernel size
 
+Samples = torch.Tensor | np.ndarray
 # Mixture [n] and voices [n, S] of a recording, part by part.
 Blocks = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
@@ -141,8 +145,8 @@ class S4MSeparation(Pretrained):
 
     def separate_batch(
         self,
-        mix: torch.Tensor,
-        lengths: torch.Tensor | None = None,
+        mix: Samples,
+        lengths: Samples | None = None,
         pieces: Pieces | None = None,
         chunk_s: float | None = None,
     ) -> torch.Tensor:
@@ -150,12 +154,14 @@ class S4MSeparation(Pretrained):
 
         Arguments
         ---------
-        mix : torch.Tensor
+        mix : torch.Tensor or np.ndarray
             Mixtures at the model's sample rate, ``[B, T]``, or a single one,
-            ``[T]``; any length from one sample.
-        lengths : torch.Tensor, optional
-            Relative lengths, ``[B]``: what lies behind is padding. It does
-            not change the rest, and its voices are zero.
+            ``[T]``; any length from one sample, any level, any mean: they are
+            brought to one level before the network, without their means, and
+            their voices back behind it.
+        lengths : torch.Tensor or np.ndarray, optional
+            Relative lengths, 0 to 1, ``[B]``: what lies behind is padding. It
+            does not change the rest, and its voices are zero.
         pieces : Pieces, optional
             How to cut longer mixtures, which bounds the memory that the
             network takes, and gives no gradients; see `chunking.py`. By
@@ -172,53 +178,51 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If ``mix`` has another shape, no samples, integers, or NaN or
-            infinite samples.
+            infinite samples, or ``lengths`` are something else.
         """
-        if mix.dim() == 1:
-            mix = mix.unsqueeze(0)  # [T] -> [1, T]
-        if mix.dim() != 2 or mix.shape[1] == 0:
-            raise InputError(
-                f"mix {tuple(mix.shape)}: [B, T] or [T] with samples is needed"
-            )
-        if not mix.is_floating_point():
-            raise InputError(
-                f"mix of {mix.dtype}: floating-point samples are needed"
-            )
-        mix = mix.to(self.device, next(self.mods.parameters()).dtype)
-        T = mix.shape[1]
-        if lengths is not None:
-            lengths = lengths.to(self.device)
-            mix = mix.masked_fill(~sample_mask(num_samples(lengths, T), T), 0)
-        if not mix.isfinite().all():
+        mixture, parts = self._checked(mix, lengths)
+        T = mixture.shape[1]
+        mask = None
+        if parts is not None:
+            mask = sample_mask(num_samples(parts, T), T)
+            mixture = mixture.masked_fill(~mask, 0)
+        if not mixture.isfinite().all():
             raise InputError("mix holds NaN or infinite samples")
         pieces = _pieces(pieces, chunk_s)
+        if len(mixture) == 0:
+            return mixture.new_zeros(0, T, self.hparams.num_spks)
         if pieces is not None:
-            return self._separate_items(mix, lengths, pieces)
+            return self._separate_items(mixture, parts, pieces)
+        mixture, scale = bring_to_level(mixture, mask)
         shortest = round(SHORTEST_S * self.hparams.sample_rate)
         if T < shortest:
-            mix = F.pad(mix, (0, shortest - T))
-            full = mix.new_ones(len(mix)) if lengths is None else lengths
-            lengths = full * T / shortest
-        wanted = mix.requires_grad or any(
+            mixture = F.pad(mixture, (0, shortest - T))
+            full = mixture.new_ones(len(mixture)) if parts is None else parts
+            parts = full * T / shortest
+        wanted = mixture.requires_grad or any(
             parameter.requires_grad for parameter in self.mods.parameters()
         )
         gradients = torch.is_grad_enabled() and wanted
         with self.inference_ctx, torch.set_grad_enabled(gradients):
             voices = separate(
-                mix,
-                lengths,
+                mixture,
+                parts,
                 self.mods.encoder,
                 self.mods.masknet,
                 self.mods.decoder,
             )
-        return voices[:, :T].to(mix.dtype)  # with bf16, the network's is half
+        # With bf16, the network's are half.
+        voices = voices[:, :T].to(mixture.dtype) * scale
+        if not voices.isfinite().all():
+            raise InputError("the voices are NaN, or too loud to be numbers")
+        return voices
 
     @torch.no_grad()
     def separate_file(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike | BinaryIO,
         savedir: str | os.PathLike | None = None,
-        normalize: str = "peak",
+        normalize: str = DEFAULT,
         pieces: Pieces | None = None,
         progress: bool = False,
         chunk_s: float | None = None,
@@ -230,9 +234,10 @@ class S4MSeparation(Pretrained):
 
         Arguments
         ---------
-        path : str or os.PathLike
+        path : str or os.PathLike or BinaryIO
             A file on this machine, a web address, or a file on the Hugging
-            Face Hub (``owner/repository/file.wav``).
+            Face Hub (``owner/repository/file.wav``); or an open file, read
+            from where it stands.
         savedir : str or os.PathLike, optional
             Where a fetched file is put. A file of the same name there is
             replaced, never used in its place.
@@ -279,10 +284,10 @@ class S4MSeparation(Pretrained):
     @torch.no_grad()
     def separate_to_files(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike | BinaryIO,
         outputs: Sequence[str | os.PathLike],
         savedir: str | os.PathLike | None = None,
-        normalize: str = "peak",
+        normalize: str = DEFAULT,
         pieces: Pieces | None = Pieces(),  # noqa: B008  (frozen)
         progress: bool = False,
     ) -> None:
@@ -322,7 +327,7 @@ class S4MSeparation(Pretrained):
             )
 
     def forward(
-        self, mix: torch.Tensor, lengths: torch.Tensor | None = None
+        self, mix: Samples, lengths: Samples | None = None
     ) -> torch.Tensor:
         """Separates mixtures; see `separate_batch`."""
         return self.separate_batch(mix, lengths)
@@ -334,6 +339,56 @@ class S4MSeparation(Pretrained):
             f"sample_rate={self.hparams.sample_rate}, "
             f"num_parameters={num_parameters}, device={self.device})"
         )
+
+    def _apply(self, fn, recurse=True):
+        """Moves the model, as ``to`` does, and notes where it is."""
+        super()._apply(fn, recurse)
+        self.device = str(next(self.mods.parameters()).device)
+        self.device_type = self.device.split(":")[0]
+        self.inference_ctx = TorchAutocast(
+            device_type=self.device_type,
+            dtype=AMPConfig.from_name(self.precision).dtype,
+        )
+        return self
+
+    def _checked(
+        self, mix: Samples, lengths: Samples | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Mixtures ``[B, T]`` and their lengths ``[B]``, on the device."""
+        dtype = next(self.mods.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"the model's parameters are {dtype}, in which state-space "
+                "layers cannot compute; for half precision load it with "
+                'run_opts={"precision": "bf16"}'
+            )
+        mix = _tensor("mix", mix)
+        if mix.dim() == 1:
+            mix = mix.unsqueeze(0)  # [T] -> [1, T]
+        if mix.dim() != 2 or mix.shape[1] == 0:
+            raise InputError(
+                f"mix {tuple(mix.shape)}: [B, T] or [T] with samples is needed"
+            )
+        if not mix.is_floating_point():
+            raise InputError(
+                f"mix of {mix.dtype}: floating-point samples are needed"
+            )
+        mix = mix.to(self.device, dtype)
+        if lengths is None:
+            return mix, None
+        lengths = _tensor("lengths", lengths).to(self.device)
+        if lengths.shape != mix.shape[:1]:
+            raise InputError(
+                f"lengths {tuple(lengths.shape)} of {len(mix)} mixtures: one "
+                "each is needed"
+            )
+        # What was rounded may be a little more than 1; NaN is nothing.
+        if not ((lengths >= 0) & (lengths <= 1 + 1e-6)).all():
+            raise InputError(
+                f"lengths are {lengths.tolist()!s:.99}; give parts of the "
+                "longest, 0 to 1"
+            )
+        return mix, lengths
 
     @torch.no_grad()  # a graph over all pieces would not be bounded
     def _separate_items(
@@ -388,6 +443,15 @@ class S4MSeparation(Pretrained):
             ):
                 yield mixture, voices
                 bar.update(len(mixture) / sample_rate)
+
+
+def _tensor(name: str, values: Samples) -> torch.Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name} is a {type(values).__name__}; give a tensor or an array"
+        ) from error
 
 
 def _pieces(pieces: Pieces | None, chunk_s: float | None) -> Pieces | None:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import FetchConfig, fetch
@@ -123,14 +123,15 @@ def fetched_yaml(
 
 @contextlib.contextmanager
 def fetched_audio(
-    path: str | os.PathLike, savedir: str | os.PathLike | None
+    path: str | os.PathLike | BinaryIO, savedir: str | os.PathLike | None
 ) -> Iterator[str | os.PathLike]:
-    """Fetches a recording, if it is not on this machine.
+    """Fetches a recording, if it is not a file on this machine.
 
     Arguments
     ---------
-    path : str or os.PathLike
-        A file here, a web address, or ``owner/repository/file.wav``.
+    path : str or os.PathLike or BinaryIO
+        A file here, a web address, or ``owner/repository/file.wav``; or an
+        open file, read from where it stands.
     savedir : str or os.PathLike or None
         Where to put what was fetched; by default it is removed in the end. A
         file of the same name is replaced.
@@ -143,8 +144,17 @@ def fetched_audio(
     Raises
     ------
     InputError
-        If it cannot be fetched.
+        If it cannot be fetched, or is none of these.
     """
+    if hasattr(path, "read"):
+        with _spooled(path) as spooled:
+            yield spooled
+        return
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"{type(path).__name__}: give the name of a file, or an open one; "
+            "samples go to separate_batch"
+        )
     name = str(path)
     is_hub = not os.path.isabs(name) and name.count("/") >= 2
     if os.path.exists(path) or not (name.startswith(WEB) or is_hub):
@@ -159,6 +169,23 @@ def fetched_audio(
             savedir or temporary,
             fetch_config=FetchConfig(overwrite=True),
         )
+
+
+@contextlib.contextmanager
+def _spooled(stream: Any) -> Iterator[Path]:
+    """A file with what an open one still holds, in which one can seek."""
+    name = os.path.basename(str(getattr(stream, "name", ""))) or "stream"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+        except TypeError as error:
+            raise InputError(f"{name}: is text; open it as bytes") from error
+        try:
+            yield path
+        except InputError as error:  # nobody would find that folder
+            raise InputError(str(error).replace(str(path), name)) from error
 
 
 def _fetch(

@@ -155,3 +155,19 @@ def test_beyond_four_gigabytes_it_is_rf64():
     at_most = (2**32 - 1 - len(wav_header(0, 8000)) + 8) // 8
     assert wav_header(at_most, 8000, 2).startswith(b"RIFF")
     assert wav_header(at_most + 1, 8000, 2).startswith(b"RF64")
+
+
+@pytest.mark.parametrize("read", [read_audio, stream_audio])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_channels_that_cancel_are_not_silence(tmp_path, read, subtype):
+    path = tmp_path / "upside down.wav"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(200000)
+    soundfile.write(path, np.stack([noise, -noise], 1), 8000, subtype)
+    with pytest.raises(InputError, match="upside down.wav: its channels can"):
+        list(read(path))
+    # What is a little different is left; so is silence, and a lone channel.
+    for other in (-0.99 * noise, 0 * noise):
+        soundfile.write(path, np.stack([noise, other], 1), 8000, subtype)
+        assert list(read(path))
+    soundfile.write(path, np.zeros((99, 2)), 8000, subtype)
+    assert list(read(path))

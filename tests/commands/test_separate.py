@@ -224,6 +224,7 @@ def test_a_wrong_option_is_one_line(
         ("empty", "a.wav: is empty"),
         ("none", "a.wav: has no samples"),
         ("nan", "a.wav: holds NaN"),
+        ("phase", "a.wav: its channels cancel one another"),
         ("text", "a.wav: cannot be read as audio (format not recognised)"),
         ("head", "a.wav: cannot be read as audio"),
         ("list", "gone.wav: no such file"),
@@ -237,6 +238,9 @@ def test_a_wrong_file_is_one_line(damage, message, model, tmp_path, capsys):
     elif damage in ("none", "nan"):
         signal = np.full(800 * (damage == "nan"), np.nan)
         soundfile.write(path, signal, 8000, "FLOAT")
+    elif damage == "phase":
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8000)
+        soundfile.write(path, np.stack([noise, -noise], 1), 8000)
     elif damage == "text":
         path.write_text("hello " * 99)
     elif damage == "head":

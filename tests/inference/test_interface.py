@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import subprocess
 import sys
 import threading
@@ -20,7 +21,11 @@ from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import WavWriter
 from s4m_sb.errors import InputError
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.inference.levels import NORMALIZATIONS, normalize_voices
+from s4m_sb.inference.levels import (
+    NORMALIZATIONS,
+    bring_to_level,
+    normalize_voices,
+)
 from s4m_sb.inference.pieces import Pieces
 from s4m_sb.metrics import pairwise_si_snr, pit_si_snr, si_snr
 from s4m_sb.network.separate import separate
@@ -52,14 +57,24 @@ def mixture(num_frames=8000, sample_rate=8000, num_items=1):
     return 0.4 * torch.from_numpy(np.stack(items))  # [B, T]
 
 
+@pytest.fixture
+def recording(tmp_path):
+    """Ten seconds of two talkers, stereo at 16 kHz."""
+    signal = mixture(160000, 16000)[0].numpy()
+    path = tmp_path / "recording.flac"
+    soundfile.write(path, np.stack([signal, 0.5 * signal], 1), 16000)
+    return path
+
+
 # Batches
 
 
 def test_a_batch_goes_the_one_forward_path(model):
     mix = mixture(num_items=2)
+    levelled, scale = bring_to_level(mix)
     with torch.no_grad():
-        expected = separate(
-            mix, None, *(model.mods[k] for k in model.MODULES_NEEDED)
+        expected = scale * separate(
+            levelled, None, *(model.mods[k] for k in model.MODULES_NEEDED)
         )
     ours = model.separate_batch(mix)
     assert torch.equal(ours, expected)
@@ -114,11 +129,13 @@ def test_padding_changes_nothing(model):
 
 def test_speechbrains_interface_gives_the_same(folders, tmp_path):
     path = tmp_path / "mix.wav"
-    soundfile.write(path, mixture()[0].numpy(), 8000, subtype="FLOAT")
+    levelled, _ = bring_to_level(mixture())
+    soundfile.write(path, levelled[0].numpy(), 8000, subtype="FLOAT")
     for name in ("s4m", "sepformer"):
         theirs = SepformerSeparation.from_hparams(str(folders[name]))
         ours = S4MSeparation.from_hparams(folders[name])
-        mix = mixture(num_items=2)
+        # At the level that ours brings every mixture to.
+        mix, _ = bring_to_level(mixture(num_items=2))
         # the masks are applied and decoded source by source there
         torch.testing.assert_close(
             ours.separate_batch(mix),
@@ -128,7 +145,7 @@ def test_speechbrains_interface_gives_the_same(folders, tmp_path):
         )
         # the same after peak normalization, which amplifies both alike
         torch.testing.assert_close(
-            ours.separate_file(str(path)),
+            ours.separate_file(str(path), normalize="peak"),
             theirs.separate_file(str(path)),
             atol=1e-4,
             rtol=1e-5,
@@ -149,6 +166,192 @@ def test_speechbrains_interface_gives_the_same(folders, tmp_path):
 def test_what_is_no_mixture_is_refused(model, mix, message):
     with pytest.raises(InputError, match=message):
         model.separate_batch(mix)
+
+
+# Levels
+
+
+def level_of(voices, target):
+    """SNR of voices against what they should be, in dB."""
+    error = (voices.double() - target.double()).square().sum()
+    return float(10 * torch.log10(target.double().square().sum() / error))
+
+
+@pytest.mark.parametrize("pieces", [None, Pieces(0.3)])
+@pytest.mark.parametrize(
+    ("gain", "least_db"),
+    # what float32 has of digits, and of fewer below 1e-38
+    [(1e-6, 90), (0.01, 90), (1e6, 90), (1e20, 90), (1e-30, 90), (1e-38, 40)],
+)
+def test_the_level_does_not_matter(gain, least_db, pieces):
+    model = S4MSeparation.from_hparams()
+    mix = mixture()
+    expected = model.separate_batch(mix, pieces=pieces)
+    found = model.separate_batch(gain * mix, pieces=pieces).double() / gain
+    assert level_of(found, expected) > least_db
+
+
+def test_each_item_of_a_batch_has_its_own_level(model):
+    mix = mixture(num_items=3) * torch.tensor([[1e-6], [1.0], [1e6]])
+    lengths = torch.tensor([1.0, 0.7, 0.4])
+    voices = model.separate_batch(mix, lengths)
+    for item, count in enumerate([8000, 5600, 3200]):
+        alone = model.separate_batch(mix[item, :count])[0]
+        # float32 sums over more frames
+        assert level_of(voices[item, :count], alone) > 90
+
+
+def test_a_part_of_a_recording_has_its_own_level(model):
+    """A whisper of -100 dB beside speech comes out as it does alone."""
+    mix = torch.cat([mixture(16000)[0], 1e-5 * mixture(16000)[0]])
+    pieces = Pieces(1, 0.25)
+    voices = model.separate_batch(mix, pieces=pieces)[0, 24000:]
+    alone = model.separate_batch(mix[16000:], pieces=pieces)[0, 8000:]
+    error = (
+        min((voices - order).norm() for order in (alone, alone.flip(1)))
+        / alone.norm()
+    )
+    # other pieces, whose networks see other neighbours
+    assert error < 0.1
+
+
+@pytest.mark.parametrize("offset", [0.02, 1.0])
+def test_a_mean_does_not_matter(offset):
+    model = S4MSeparation.from_hparams()
+    mix = mixture()
+    expected = model.separate_batch(mix - mix.mean())
+    found = model.separate_batch(mix + offset)
+    # what float32 has of digits beside the mean
+    assert level_of(found, expected) > 80
+
+
+@pytest.mark.parametrize("gain", [1e-6, 1e20])
+@pytest.mark.parametrize("chunk_s", [None, 0.3])
+def test_the_voices_of_a_file_are_those_of_any_level(
+    model, tmp_path, gain, chunk_s
+):
+    for name, factor in (("one", 1), ("other", gain)):
+        samples = factor * mixture()[0].numpy() + 0.1 * factor
+        soundfile.write(tmp_path / f"{name}.wav", samples, 8000, "FLOAT")
+    one, other = (
+        model.separate_file(tmp_path / f"{name}.wav", chunk_s=chunk_s)
+        for name in ("one", "other")
+    )
+    assert level_of(other.double() / gain, one) > 80
+
+
+def test_the_voices_of_a_file_sum_to_it_with_their_signs(tmp_path):
+    model = S4MSeparation.from_hparams()
+    target = torch.stack(
+        [torch.from_numpy(speak(i, 0, 3.0, 8000)) for i in (0, 1)], dim=1
+    )
+    path = tmp_path / "mix.wav"
+    soundfile.write(path, 0.3 * target.sum(1).numpy(), 8000, "FLOAT")
+    mix, _ = read_audio(path)
+    voices = model.separate_file(path)[0]
+    left = mix - voices.sum(1)
+    assert left.norm() < 0.5 * mix.norm()
+    # Whoever subtracts a voice has less, not more.
+    for voice in voices.unbind(1):
+        assert (mix - voice).norm() < mix.norm()
+
+
+# What people try first
+
+
+def test_arrays_are_as_good_as_tensors(model):
+    mix = mixture(num_items=2)
+    lengths = torch.tensor([1.0, 0.5])
+    expected = model.separate_batch(mix, lengths)
+    for dtype in (np.float32, np.float64):
+        found = model.separate_batch(
+            mix.numpy().astype(dtype), lengths.numpy().astype(dtype)
+        )
+        assert torch.equal(found, expected)
+    alone = model.separate_batch(mix[0].numpy())
+    assert torch.equal(alone, model.separate_batch(mix[0]))
+
+
+@pytest.mark.parametrize("pieces", [None, Pieces(1)])
+def test_of_nothing_the_voices_are_nothing(model, pieces):
+    voices = model.separate_batch(torch.zeros(0, 100), pieces=pieces)
+    assert voices.shape == (0, 100, 2)
+
+
+@pytest.mark.parametrize("pieces", [None, Pieces(0.5)])
+def test_an_open_file_is_as_good_as_a_name(model, recording, pieces):
+    expected = model.separate_file(recording, pieces=pieces)
+    with recording.open("rb") as file:
+        assert torch.equal(model.separate_file(file, pieces=pieces), expected)
+    stream = io.BytesIO(recording.read_bytes())
+    assert torch.equal(model.separate_file(stream, pieces=pieces), expected)
+
+
+def test_what_is_no_file_is_refused(model, recording):
+    for wrong in (torch.zeros(99), 7, None):
+        with pytest.raises(InputError, match="give the name of a file"):
+            model.separate_file(wrong)
+    with pytest.raises(InputError, match="stream: cannot be read as audio"):
+        model.separate_file(io.BytesIO(b"no audio " * 99))
+    with pytest.raises(InputError, match="stream: is text"):
+        model.separate_file(io.StringIO("no audio"))
+    for wrong in ("mix.wav", None, [["a"]]):
+        with pytest.raises(InputError, match="give a tensor or an array"):
+            model.separate_batch(wrong)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([8000, 4000], "0 to 1"),
+        ([1.0, float("nan")], "0 to 1"),
+        ([1.0, -0.5], "0 to 1"),
+        ([1.0, 1.01], "0 to 1"),
+        ([1.0], "one each"),
+        ([1.0, 1.0, 1.0], "one each"),
+        ([[1.0, 1.0]], "one each"),
+        (["a", "b"], "lengths is a list"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [None, Pieces(0.5)])
+def test_lengths_that_are_none_are_refused(model, lengths, message, pieces):
+    with pytest.raises(InputError, match=message):
+        model.separate_batch(mixture(num_items=2), lengths, pieces)
+
+
+def test_a_length_may_be_rounded(model):
+    mix = mixture(num_items=2)
+    lengths = torch.tensor([1 + 1e-7, 1.0])
+    assert torch.equal(
+        model.separate_batch(mix, lengths),
+        model.separate_batch(mix, torch.ones(2)),
+    )
+
+
+def test_a_model_that_is_moved_knows_where_it_is(folders):
+    model = S4MSeparation.from_hparams(folders["s4m"])
+    assert model.to("meta") is model
+    assert (model.device, model.device_type) == ("meta", "meta")
+    assert "device=meta" in repr(model)
+
+
+def test_other_numbers_work_or_are_refused(folders):
+    model = S4MSeparation.from_hparams(folders["s4m"])
+    expected = model.separate_batch(mixture())
+    exact = model.double().separate_batch(mixture())
+    assert exact.dtype == torch.float64
+    assert level_of(expected, exact) > 90
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(InputError, match="precision"):
+            model.to(dtype).separate_batch(mixture())
+
+
+def test_voices_that_are_no_numbers_are_refused(folders):
+    model = S4MSeparation.from_hparams(folders["s4m"])
+    with torch.no_grad():
+        next(model.mods.decoder.parameters()).fill_(float("inf"))
+    with pytest.raises(InputError, match="voices are NaN"):
+        model.separate_batch(mixture())
 
 
 # Files
@@ -190,7 +393,8 @@ def test_a_file_is_normalized_as_asked(model, tmp_path):
             normalize_voices(raw, mix, normalize),
         )
     assert torch.equal(
-        model.separate_file(path), model.separate_file(path, normalize="peak")
+        model.separate_file(path),
+        model.separate_file(path, normalize="mixture"),
     )
     with pytest.raises(InputError, match="loud"):
         model.separate_file(path, normalize="loud")
@@ -229,7 +433,7 @@ def test_a_bad_file_is_named(model, tmp_path, problem):
 def test_a_real_recording_at_another_rate(model, mini_speech):
     path = next((mini_speech / "speech" / "test").rglob("*.ogg"))
     num_frames = soundfile.info(path).frames
-    voices = model.separate_file(path)
+    voices = model.separate_file(path, normalize="peak")
     assert voices.shape == (1, -(-num_frames // 2), 2)
     assert voices.abs().amax(1).tolist() == [[1, 1]]
 
@@ -273,15 +477,6 @@ def test_gradients_flow_when_parameters_are_not_frozen(folders):
 
 
 # Pieces
-
-
-@pytest.fixture
-def recording(tmp_path):
-    """Ten seconds of two talkers, stereo at 16 kHz."""
-    signal = mixture(160000, 16000)[0].numpy()
-    path = tmp_path / "recording.flac"
-    soundfile.write(path, np.stack([signal, 0.5 * signal], 1), 16000)
-    return path
 
 
 def test_one_piece_is_the_whole(model, recording):

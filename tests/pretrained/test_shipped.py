@@ -81,6 +81,17 @@ def test_the_example_gets_better():
     assert improvement.min() > 8.5  # dB; examples/README.md says 9.1
 
 
+def test_the_voices_have_the_signs_and_levels_of_the_talkers():
+    voices = S4MSeparation.from_hparams().separate_file(MIXTURE)[0]
+    talkers = torch.stack([signal("talker_1"), signal("talker_2")], dim=1)
+    gains = (voices.T @ talkers) / talkers.square().sum(0)  # [S, S]
+    # of each talker's 1, what is in his voice; he is in the other one as well
+    assert ((gains.amax(1) > 0.7) & (gains.amax(1) < 1.1)).all()
+    mix = mixture()
+    # what no gain of the two voices explains
+    assert (mix - voices.sum(1)).norm() < 0.1 * mix.norm()
+
+
 def test_the_voices_beside_the_example_are_those_of_the_model_that_ships():
     voices = S4MSeparation.from_hparams().separate_file(MIXTURE)
     for number in (1, 2):

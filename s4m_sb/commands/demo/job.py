@@ -15,7 +15,6 @@ from s4m_sb.audio.stream import stream_audio
 from s4m_sb.errors import InputError
 from s4m_sb.inference.file_separator import FileSeparator, Outcome
 from s4m_sb.inference.interface import S4MSeparation
-from s4m_sb.inference.levels import SILENT_PEAK
 from s4m_sb.inference.pieces import Pieces
 from s4m_sb.inference.recordings import Recording
 
@@ -90,7 +89,7 @@ def separate_recording(
     check_length(path, max_seconds)
     sample_rate = model.hparams.sample_rate
     signal = torch.cat(list(stream_audio(path, sample_rate)))  # [T]
-    if signal.abs().max() < SILENT_PEAK:
+    if (signal == signal[0]).all():
         raise InputError(f"{path}: is silent; there are no voices in it")
     place = Path(tempfile.mkdtemp(dir=folder)) / Path(path).stem
     mixture = place.with_name(f"{place.name}_mix.wav")
