@@ -37,11 +37,8 @@ from s4m_sb.mixing.datasets.layout import Content, folders  # noqa: E402
 from s4m_sb.mixing.datasets.making import OPTIONS, make_mix_dataset  # noqa: E402
 from s4m_sb.mixing.datasets.metadata import read_rows  # noqa: E402
 from s4m_sb.mixing.datasets.splits import speech_splits  # noqa: E402
-from s4m_sb.mixing.datasets.tables import (  # noqa: E402
-    list_mixtures,
-    read_signal,
-    write_table,
-)
+from s4m_sb.mixing.datasets.tables import list_mixtures, read_signal  # noqa: E402
+from s4m_sb.mixing.rows import write_csv  # noqa: E402
 from s4m_sb.system.files import replacing  # noqa: E402
 
 LONG_S = 90.0
@@ -287,10 +284,10 @@ def main(argv: list[str] | None = None) -> None:
         arguments.model, run_opts={"precision": arguments.precision}
     )
     rows = score_mixtures(model, arguments)
-    write_table(arguments.output_folder / "scores.csv", rows)
+    write_csv(arguments.output_folder / "scores.csv", rows)
     long = score_long(model, arguments)
     if long:
-        write_table(arguments.output_folder / "long.csv", long)
+        write_csv(arguments.output_folder / "long.csv", long)
     text = tables(rows, long, model)
     with replacing(arguments.output_folder / "card.md") as temporary:
         temporary.write_text(text, "utf-8")

@@ -5,7 +5,6 @@ CSV file with one row an utterance. ``drawing.py`` draws from it;
 ``audio/files.py`` reads the files.
 """
 
-import csv
 import difflib
 import logging
 import math
@@ -20,8 +19,8 @@ import torch
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.resampling import resample, resampling_ratio, resampling_reach
 from s4m_sb.errors import InputError
-from s4m_sb.mixing.rows import Row, read_csv
-from s4m_sb.system.files import files_below, replacing
+from s4m_sb.mixing.rows import Row, read_csv, write_csv
+from s4m_sb.system.files import files_below
 
 logger = logging.getLogger(__name__)
 
@@ -193,17 +192,19 @@ def write_manifest(
     >>> source_splits(folder / "speech.csv")
     {'train'}
     """
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow((FILE_COLUMNS[0], "speaker", "split"))
-        for split, corpus in splits.items():
-            for speaker, spoken in corpus.speakers.items():
-                for utterance in spoken:
-                    place = os.path.abspath(utterance.path)
-                    writer.writerow((place, speaker, split))
+    write_csv(
+        path,
+        [
+            {
+                FILE_COLUMNS[0]: os.path.abspath(utterance.path),
+                "speaker": speaker,
+                "split": split,
+            }
+            for split, corpus in splits.items()
+            for speaker, spoken in corpus.speakers.items()
+            for utterance in spoken
+        ],
+    )
 
 
 def read_segment(

@@ -6,8 +6,10 @@ and all that stands behind a quote that nobody has closed.
 
 import csv
 import os
+from collections.abc import Mapping, Sequence
 
 from s4m_sb.errors import InputError
+from s4m_sb.system.files import replacing
 
 Row = dict[str, str]
 SEPARATORS = ";\t|"  # that spreadsheets write where others expect a comma
@@ -77,6 +79,38 @@ def read_csv(
             f"where a cell ends ({error})"
         ) from error
     return columns, rows
+
+
+def write_csv(
+    path: str | os.PathLike,
+    rows: Sequence[Mapping[str, str | float]],
+    columns: Sequence[str] = (),
+) -> None:
+    """Writes a CSV file, whole or not at all.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        The file.
+    rows : sequence of mapping of str to str or float
+        All with the same keys.
+    columns : sequence of str
+        Of a file without rows.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "table.csv"
+    >>> write_csv(path, [{"file": "1.wav", "seconds": 0.5}])
+    >>> read_csv(path)
+    (['file', 'seconds'], [(2, {'file': '1.wav', 'seconds': '0.5'})])
+    """
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(rows[0]) if rows else columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _check_text(cells: list[str], where: str) -> None:

@@ -6,7 +6,7 @@ from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import read_corpus, source_splits
 from s4m_sb.mixing.datasets.metadata import read_rows
 from s4m_sb.mixing.datasets.tables import read_table
-from s4m_sb.mixing.rows import read_csv
+from s4m_sb.mixing.rows import read_csv, write_csv
 
 HEAD = "file,speaker,split\n"
 ROW = "a.wav,anna,train\n"
@@ -62,3 +62,19 @@ def test_a_byte_order_mark_and_empty_lines_mean_nothing(tmp_path):
     assert rows == [(3, row), (6, row)]
     path.write_text("")
     assert read_csv(path) == ([], [])
+
+
+def test_rows_that_do_not_fit_leave_what_was_there(tmp_path):
+    path = tmp_path / "list.csv"
+    write_csv(path, [{"a": "1, 2", "b": 'say "ä"'}, {"a": "", "b": 0.5}])
+    assert [row for _, row in read_csv(path)[1]] == [
+        {"a": "1, 2", "b": 'say "ä"'},
+        {"a": "", "b": "0.5"},
+    ]
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="'c'"):
+        write_csv(path, [{"a": "1"}, {"c": "1"}])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    write_csv(path, [], ["a", "b"])
+    assert read_csv(path) == (["a", "b"], [])

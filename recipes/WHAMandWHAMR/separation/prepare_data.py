@@ -22,9 +22,8 @@ from s4m_sb.mixing.datasets.tables import (
     find_root,
     list_mixtures,
     table_paths,
-    write_table,
 )
-from s4m_sb.mixing.rows import read_csv
+from s4m_sb.mixing.rows import read_csv, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def prepare_wham(
         rows = list_mixtures(root / split, kinds, sample_rate)
         if dataset == "whamr":
             _add_rt60(rows, split, root, reverb_params)
-        write_table(table, rows)
+        write_csv(table, rows)
         count = counted(split, len(rows), num_spks, DATASETS[dataset])
         logger.info(f"{table}: {kinds['mix']}, {count}")
     return tables

@@ -19,8 +19,8 @@ from s4m_sb.mixing.datasets.tables import (
     find_root,
     list_mixtures,
     table_paths,
-    write_table,
 )
+from s4m_sb.mixing.rows import write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def prepare_wsj0mix(
         rows = list_mixtures(
             root / split, {kind: kind for kind in kinds}, sample_rate
         )
-        write_table(table, rows)
+        write_csv(table, rows)
         count = counted(split, len(rows), num_spks, f"WSJ0-{num_spks}mix")
         logger.info(f"{table}: {count}")
     return tables

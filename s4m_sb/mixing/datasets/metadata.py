@@ -8,7 +8,6 @@ writes the file and makes the same data set from it again; the plans are
 those of ``mixing/plans.py``.
 """
 
-import csv
 import math
 import os
 from collections import defaultdict
@@ -27,8 +26,7 @@ from s4m_sb.mixing.plans import (
     SourcePlan,
 )
 from s4m_sb.mixing.rooms import Room
-from s4m_sb.mixing.rows import Row, read_csv
-from s4m_sb.system.files import replacing
+from s4m_sb.mixing.rows import Row, read_csv, write_csv
 
 COLUMNS: tuple[str, ...] = (
     "split",
@@ -150,13 +148,7 @@ def write_metadata(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     rows = list(rows)
     if not all(row["file"] for row in rows):
         rows = _with_begins(rows)
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]) if rows else COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, rows, COLUMNS)
 
 
 def read_metadata(
@@ -387,12 +379,9 @@ def _plan(lines: list[_Line], where: str) -> MixturePlan:
     sources, positions = [], []
     for name in names:
         parts = [line for line in said if line.source == name]
-        if len({line.level_db for line in parts}) > 1:
-            raise InputError(f"{where}: pieces of {name} differ in level_db")
-        if len({line.speaker for line in parts}) > 1:
-            raise InputError(f"{where}: pieces of {name} differ in speaker")
-        if len({line.position for line in parts}) > 1:
-            raise InputError(f"{where}: pieces of {name} differ in position")
+        for what in ("level_db", "speaker", "position"):
+            if len({getattr(line, what) for line in parts}) > 1:
+                raise InputError(f"{where}: pieces of {name} differ in {what}")
         pieces = tuple(line.piece for line in parts)
         sources.append(SourcePlan(pieces, parts[0].level_db))
         positions.append(parts[0].position)

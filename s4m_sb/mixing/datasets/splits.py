@@ -57,20 +57,7 @@ def speech_splits(
     InputError
         If the speech is unusable or a split is missing.
     """
-    names = _split_names(speech, "speech", needed)
-    if not names:
-        corpus = read_corpus(speech, speaker_from=speaker_from)
-        return _divide(corpus, "speakers", num_spks, seed)
-    corpora = {}
-    for split in SPLITS:
-        if split not in names:
-            continue
-        try:
-            corpora[split] = read_corpus(speech, names[split], speaker_from)
-        except InputError as error:
-            if split in needed:
-                raise
-            logger.warning(f"speech.csv goes without {split}: {error}")
+    corpora = _splits(speech, "speech", speaker_from, needed, num_spks, seed)
     _warn_of_shared_speakers(corpora)
     return corpora
 
@@ -115,23 +102,36 @@ def noise_splits(
     >>> [(split, len(c.speakers)) for split, c in divided.items()]
     [('tr', 16), ('cv', 2), ('tt', 2)]
     """
-    names = _split_names(noise, "noise", needed)
+    corpora = _splits(noise, "noise", "file", needed, 1, seed)
+    _refuse_shared_recordings(noise, corpora)
+    return corpora
+
+
+def _splits(
+    source: Path,
+    kind: str,
+    speaker_from: str,
+    needed: Collection[str],
+    least: int,
+    seed: int,
+) -> dict[str, Corpus]:
+    names = _split_names(source, kind, needed)
     if not names:
-        corpus = read_corpus(noise, speaker_from="file", kind="noise")
-        return _divide(corpus, "recordings", 1, seed)
+        corpus = read_corpus(source, speaker_from=speaker_from, kind=kind)
+        what = "speakers" if kind == "speech" else "recordings"
+        return _divide(corpus, what, least, seed)
     corpora = {}
     for split in SPLITS:
         if split not in names:
             continue
         try:
             corpora[split] = read_corpus(
-                noise, names[split], speaker_from="file", kind="noise"
+                source, names[split], speaker_from, kind
             )
         except InputError as error:
             if split in needed:
                 raise
-            logger.warning(f"noise.csv goes without {split}: {error}")
-    _refuse_shared_recordings(noise, corpora)
+            logger.warning(f"{kind}.csv goes without {split}: {error}")
     return corpora
 
 

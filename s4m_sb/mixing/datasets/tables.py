@@ -6,7 +6,6 @@ says which kinds are which signals; here is what all recipes ask of them, and
 how ``train.py`` reads the CSV files again.
 """
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,6 @@ from s4m_sb.errors import InputError
 from s4m_sb.mixing.corpus import AUDIO_SUFFIXES, OTHER_SUFFIXES
 from s4m_sb.mixing.datasets.layout import SPLITS, rate_folder
 from s4m_sb.mixing.rows import Row, read_csv
-from s4m_sb.system.files import replacing
 
 VERSIONS = ("min", "max")
 # Of WSJ0-2mix and WSJ0-3mix, and of WHAM! and WHAMR!, which are made from it.
@@ -283,27 +281,6 @@ def _check_header(path: Path, header: AudioInfo, sample_rate: int) -> None:
         )
     if header.num_frames == 0:
         raise InputError(f"{path}: has no samples")
-
-
-def write_table(
-    table: str | os.PathLike, rows: Sequence[Mapping[str, str | float]]
-) -> None:
-    """Writes a CSV file, whole or not at all.
-
-    Arguments
-    ---------
-    table : str or os.PathLike
-        The file.
-    rows : sequence of mapping of str to str or float
-        At least one; all with the same keys.
-    """
-    with (
-        replacing(table) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def counted(split: str, count: int, num_spks: int, official: str) -> str:

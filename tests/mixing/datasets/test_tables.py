@@ -15,8 +15,8 @@ from s4m_sb.mixing.datasets.tables import (
     read_signal,
     read_table,
     table_paths,
-    write_table,
 )
+from s4m_sb.mixing.rows import write_csv
 
 KINDS = {"mix": "mix_both_reverb", "s1": "s1_anechoic", "s1_image": "s1_reverb"}
 
@@ -36,7 +36,7 @@ def split(tmp_path):
 def test_a_table_is_read_as_it_was_written(split, tmp_path):
     rows = list_mixtures(split, KINDS, 8000)
     table = table_paths(tmp_path / "save", "any", ["tr"])["tr"]
-    write_table(table, rows)
+    write_csv(table, rows)
     with open(table, newline="") as file:
         assert list(csv.DictReader(file)) == rows
     columns = ["mix_wav", "s1_wav", "s1_image_wav"]
