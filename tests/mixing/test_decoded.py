@@ -1,6 +1,8 @@
 """Recordings decoded once: the same samples, each file once."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,3 +70,14 @@ def test_a_damaged_recording_is_named(speech, tmp_path):
         file.write(b"no sound")
     with pytest.raises(InputError, match=r"ben/1\.ogg: cannot be read"):
         decoded(speech, tmp_path / "decoded")
+
+
+def test_several_may_fill_the_folder_at_once(speech, tmp_path):
+    folder = tmp_path / "decoded"
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: decoded(speech, folder), range(4)))
+    assert all(corpus == made[0] for corpus in made)
+    names = {path.name for path in folder.iterdir()}
+    assert len(names) == 3  # and nothing half written beside them
+    for spoken in made[0].speakers.values():
+        assert all(Path(u.path).name in names for u in spoken)

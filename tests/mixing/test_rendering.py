@@ -56,6 +56,14 @@ def draws(drawer, count=6):
     return [drawer.draw(np.random.default_rng([2, i])) for i in range(count)]
 
 
+def in_order(drawn):
+    """The images one after the other, then the noise."""
+    total = drawn.images[:, 0]
+    for image in drawn.images.unbind(1)[1:]:
+        total = total + image
+    return total if drawn.noise is None else total + drawn.noise
+
+
 @pytest.mark.parametrize("noise, rooms", SURROUNDINGS)
 @pytest.mark.parametrize("num_spks", [2, 3])
 @pytest.mark.parametrize("filter_range_db", [None, (-6, 6)])
@@ -64,12 +72,8 @@ def test_a_mixture_is_the_sum_of_its_parts(
 ):
     drawer = make(noise, rooms, num_spks, filter_range_db=filter_range_db)
     for drawn in draws(drawer):
-        total = drawn.images[:, 0]
-        for image in drawn.images.unbind(1)[1:]:
-            total = total + image
-        if noise:
-            total = total + drawn.noise
-        assert torch.equal(drawn.mixture, total)
+        assert torch.equal(drawn.mixture, in_order(drawn))
+        assert noise == (drawn.noise is not None)
         assert torch.equal(drawn.images, drawn.sources) != rooms
 
 
@@ -359,12 +363,8 @@ def test_a_conversation_is_the_sum_of_its_parts(
         speed_range=(0.9, 1.1),
     )
     for drawn in draws(drawer):
-        total = drawn.images[:, 0]
-        for image in drawn.images.unbind(1)[1:]:
-            total = total + image
-        if noise:
-            total = total + drawn.noise
-        assert torch.equal(drawn.mixture, total)
+        assert torch.equal(drawn.mixture, in_order(drawn))
+        assert noise == (drawn.noise is not None)
         assert len(drawn.mixture) == round(0.6 * RATE)
         again = render(pickle.loads(pickle.dumps(drawn.plan)))
         assert torch.equal(again.mixture, drawn.mixture)

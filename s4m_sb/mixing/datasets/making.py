@@ -48,7 +48,7 @@ LEVEL_RANGE_DB = (-5.0, 5.0)
 OPTIONS = MixingOptions(
     num_spks=2, sample_rate=8000, level_range_db=LEVEL_RANGE_DB
 )
-# Options by the names that settings.json has given them for long.
+# What settings.json calls the options that it always names.
 SETTINGS = {
     "num_spks": "num_spks",
     "sample_rate": "sample_rate",
@@ -150,8 +150,9 @@ def make_mix_dataset(
     needed = [split for split in SPLITS if counts[split]]
     num_spks, sample_rate = options.num_spks, options.sample_rate
     said = speech_splits(speech, speaker_from, needed, num_spks, seed)
-    settings = _settings(options) | {
-        "count": list(num_mixtures),
+    settings = {
+        **{key: getattr(options, name) for key, name in SETTINGS.items()},
+        "count": num_mixtures,
         "seed": seed,
         "speaker_from": speaker_from,
         "speech": _fingerprint("speech", said, needed, speech),
@@ -161,9 +162,10 @@ def make_mix_dataset(
         _check_apart("noise", noise, Path(output))
         heard = noise_splits(noise, needed, seed)
         settings["noise"] = _fingerprint("noise", heard, needed, noise)
-        settings["snr"] = list(options.snr_range_db)
+        settings["snr"] = options.snr_range_db
     if reverb:
         settings["reverb"] = True
+    settings |= _unusual(options)
     rooms = FreshRooms(num_spks, sample_rate) if reverb else None
     drawers = {
         split: MixtureDrawer(said[split], options, heard.get(split), rooms)
@@ -277,16 +279,15 @@ def _check_written(options: MixingOptions) -> None:
             )
 
 
-def _settings(options: MixingOptions) -> dict:
-    """What JSON says of the options; of the rarer ones what is not usual."""
-    settings = {key: getattr(options, name) for key, name in SETTINGS.items()}
-    for field in fields(options):
-        value = getattr(options, field.name)
-        named = {*SETTINGS.values(), "join_short", "snr_range_db"}
-        if field.name not in named and value != field.default:
-            settings[field.name] = value
-    # Through JSON, which has no tuples.
-    return json.loads(json.dumps(settings, default=asdict))
+def _unusual(options: MixingOptions) -> dict:
+    """The rarer options that are not as usual."""
+    named = {*SETTINGS.values(), "join_short", "snr_range_db"}
+    return {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if field.name not in named
+        and getattr(options, field.name) != field.default
+    }
 
 
 def _make_all(
@@ -297,6 +298,8 @@ def _make_all(
     num_jobs: int,
     progress: bool,
 ) -> Path:
+    # Through JSON, which has no tuples.
+    settings = json.loads(json.dumps(settings, default=asdict))
     claim_folder(maker.folder, settings)
     with one_line_of_failure(maker.folder, len(tasks)):
         for file_name, corpora in manifests.items():

@@ -701,6 +701,24 @@ def test_bad_values_are_refused(speech_folder, tmp_path, keys, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"speed_range": (0.9, 1.1)},
+        {"filter_range_db": (-6, 6)},
+        {"noise_probability": 0.5},
+        {"room_probability": 0.5},
+    ],
+)
+def test_what_the_metadata_cannot_tell_is_refused(
+    speech_folder, tmp_path, keys
+):
+    (name,) = keys
+    with pytest.raises(InputError, match=f"{name} is .* metadata.csv does not"):
+        make_data_set(speech_folder, tmp_path, **SETTINGS, **keys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unusable_folders_are_refused(speech_folder, flat_speech, tmp_path):
     with pytest.raises(InputError, match="no such folder of speech"):
         make_data_set(tmp_path / "absent", tmp_path / "out")
