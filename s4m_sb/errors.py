@@ -19,7 +19,8 @@ def one_line(error: Exception) -> str:
     ---------
     error : Exception
         If it was raised in a worker process of a `DataLoader`, its message
-        holds the worker's traceback; the last line of that counts.
+        holds the worker's traceback; the last line of that counts. One of the
+        system, such as a full disk, names its file and says what is wrong.
 
     Returns
     -------
@@ -30,8 +31,13 @@ def one_line(error: Exception) -> str:
     -------
     >>> one_line(InputError("a.wav:\\nis empty"))
     'a.wav: is empty'
+    >>> one_line(OSError(28, "No space left on device", "voices/a.wav"))
+    'voices/a.wav: No space left on device'
     """
     message = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        file = error.filename2 or error.filename  # the one that is written
+        message = f"{file}: {error.strerror}" if file else error.strerror
     if message.startswith("Caught ") and "Traceback" in message:
         message = message.rsplit(f"{type(error).__name__}: ", 1)[-1]
     # ruamel.yaml goes on with how to have its YAML taken all the same.

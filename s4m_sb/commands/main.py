@@ -86,20 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_stdout()
         return PIPE_CLOSED
     except (InputError, OSError) as error:  # OSError: a full disk, rights
-        print(f"s4m: error: {_reason(error)}", file=sys.stderr)
+        print(f"s4m: error: {one_line(error)}", file=sys.stderr)
         _give_up_stdout()
         return 2
     except KeyboardInterrupt:
         print("s4m: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-def _reason(error: Exception) -> str:
-    if not isinstance(error, OSError) or error.strerror is None:
-        return one_line(error)
-    where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{error.strerror}"
 
 
 def _give_up_stdout() -> None:

@@ -391,7 +391,6 @@ def _print_errors(errors: Iterable[str]) -> None:
 
 
 def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
-    from s4m_sb.commands.devices import check_device
     from s4m_sb.inference.file_separator import (
         PICTURE_WIDTH,
         WHOLE_S,
@@ -399,6 +398,7 @@ def _separator(arguments: argparse.Namespace, rank: "Rank") -> "FileSeparator":
     )
     from s4m_sb.inference.interface import S4MSeparation
     from s4m_sb.inference.pieces import Pieces
+    from s4m_sb.system.devices import check_device
 
     device = arguments.device
     if device == "cuda" and rank.local is not None:

@@ -58,7 +58,7 @@ def load_parameters(module: torch.nn.Module, path: str | os.PathLike) -> dict:
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
-    _check_archive(path, _num_bytes(module))
+    check_archive(path, _num_bytes(module))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
@@ -81,17 +81,33 @@ def _num_bytes(module: torch.nn.Module) -> int:
     return sum(x.nbytes for x in state if isinstance(x, torch.Tensor))
 
 
-def _check_archive(path: str | os.PathLike, num_bytes: int) -> None:
-    """Refuses what PyTorch would unpack without a look at it."""
+def check_archive(
+    path: str | os.PathLike, num_bytes: int | None = None
+) -> None:
+    """Refuses what PyTorch would unpack without a look at it.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        What ``torch.save`` has written; of a file of another form PyTorch
+        itself says what is wrong with it.
+    num_bytes : int, optional
+        What is to come out; far more than that is refused.
+
+    Raises
+    ------
+    InputError
+        If it is damaged: its checksums are not those of what it holds.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
-            most = MOST_TIMES * num_bytes + MOST_MORE
-            if size > most:
-                raise InputError(
-                    f"{path}: unpacks to {size} bytes, where its network "
-                    f"needs {num_bytes}"
-                )
+            if num_bytes is not None:
+                if size > MOST_TIMES * num_bytes + MOST_MORE:
+                    raise InputError(
+                        f"{path}: unpacks to {size} bytes, where its network "
+                        f"needs {num_bytes}"
+                    )
             damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return  # of another form, or none: PyTorch says which

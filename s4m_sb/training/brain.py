@@ -6,47 +6,57 @@ SpeechBrain's own loop does gradient accumulation, mixed precision,
 checkpoints and distributed training.
 
 Above this file: `experiment.py`. Below it:
-`network/separate.py`, `keys.py`, `augment.py`, `optimizer.py`, `schedule.py`,
-`averaging.py`, `checkpoints.py`, `evaluation.py`, `summary.py`.
+`network/separate.py`, `keys.py`, `augment.py`, `objective.py`, `optimizer.py`,
+`schedule.py`, `averaging.py`, `checkpoints.py`, `evaluation.py`, `summary.py`.
 """
 
-import inspect
+import logging
+import math
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import get_rank, if_main_process, run_on_main
+from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
+from speechbrain.utils.distributed import get_rank, if_main_process
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import FileTrainLogger
 
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
-from s4m_sb.network.lengths import num_samples
 from s4m_sb.network.separate import separate
 from s4m_sb.training.augment import augment
 from s4m_sb.training.averaging import TRAINING_WEIGHTS, WeightAverage
-from s4m_sb.training.checkpoints import set_aside_interrupted
+from s4m_sb.training.checkpoints import SCORE, recover, save_checkpoint
 from s4m_sb.training.evaluation import Evaluation
 from s4m_sb.training.keys import with_defaults
-from s4m_sb.training.optimizer import make_optimizer
+from s4m_sb.training.objective import (
+    Separated,
+    item_losses,
+    mean_of_kept,
+    name_of,
+)
+from s4m_sb.training.optimizer import (
+    make_optimizer,
+    restore_settings,
+    settings_of,
+)
 from s4m_sb.training.schedule import (
     after_epoch,
+    after_resuming,
     after_update,
     at_epoch,
     limit_rates,
 )
 from s4m_sb.training.summary import about_test, task
 
+logger = get_logger(__name__)
 
-class Separated(NamedTuple):
-    """What `SeparationBrain.compute_forward` gives."""
-
-    estimate: torch.Tensor  # [B, T, S]
-    target: torch.Tensor  # [B, T, S]
-    image: torch.Tensor  # [B, T, S], the sources as they are in the mixture
-    mixture: torch.Tensor  # [B, T]
-    lengths: torch.Tensor  # [B], relative
+# To whoever's training has left the finite numbers.
+ADVICE = (
+    "give a lower lr or clip_grad_norm; the checkpoints before this are whole"
+)
 
 
 class SeparationBrain(sb.Brain):
@@ -101,6 +111,7 @@ class SeparationBrain(sb.Brain):
         )
         if self.hparams.clip_grad_norm is not None:
             self.max_grad_norm = self.hparams.clip_grad_norm
+        self._items = ""  # of the batch
         self._epoch = 1
         self._loggers = [self.hparams.train_logger]
         if self.hparams.use_tensorboard:
@@ -174,9 +185,7 @@ class SeparationBrain(sb.Brain):
         """Mean loss of the batch.
 
         In training, mixtures beyond ``threshold`` or ``loss_upper_lim`` are
-        weighted with zero. The loss stays part of the graph even if that
-        leaves none, so that no rank of a distributed training waits for the
-        gradients of another.
+        weighted with zero.
 
         Arguments
         ---------
@@ -192,43 +201,52 @@ class SeparationBrain(sb.Brain):
         torch.Tensor
             Scalar, in dB for a SI-SNR loss.
         """
-        losses = self._losses(predictions)  # [B]
+        hparams = self.hparams
+        losses = item_losses(hparams.loss, predictions)  # [B]
         if stage != sb.Stage.TRAIN:
             return losses.mean()
-        # NaN stays in: SpeechBrain counts and reports it.
-        limit = at_epoch(self.hparams.loss_upper_lim, self._epoch)
-        left_out = losses >= limit
-        if self.hparams.threshold_byloss:
-            left_out |= losses <= at_epoch(self.hparams.threshold, self._epoch)
-        kept = (~left_out).sum().clamp(min=1)
-        return losses.masked_fill(left_out, 0.0).sum() / kept
+        threshold = None
+        if hparams.threshold_byloss:
+            threshold = at_epoch(hparams.threshold, self._epoch)
+        limit = at_epoch(hparams.loss_upper_lim, self._epoch)
+        return mean_of_kept(losses, limit, threshold)
 
-    def _losses(self, predictions: Separated) -> torch.Tensor:
-        """The loss of each mixture, ``[B]``, without its padding."""
-        estimate, target, mixture, lengths = (
-            predictions.estimate,
-            predictions.target,
-            predictions.mixture,
-            predictions.lengths,
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Keeps the names of the items, for messages.
+
+        Arguments
+        ---------
+        batch : PaddedBatch
+            Has them as ``id``.
+        should_step : bool
+            Not used; part of SpeechBrain's interface.
+        """
+        self._items = ", ".join(str(name) for name in batch.id)
+
+    def check_loss_isfinite(self, loss: torch.Tensor) -> None:
+        """Counts losses that are not finite, and gives up in the end.
+
+        Arguments
+        ---------
+        loss : torch.Tensor
+            Of a batch.
+
+        Raises
+        ------
+        InputError
+            After more of them in an epoch than ``nonfinite_patience``, which
+            is one of SpeechBrain's run options.
+        """
+        if torch.isfinite(loss):
+            return
+        self.nonfinite_count += 1
+        found = (
+            f"epoch {self._epoch}: the loss of {self._items} is "
+            f"{loss.item():g}, the {self.nonfinite_count}. in this epoch"
         )
-        loss = self.hparams.loss
-        taken = inspect.signature(loss).parameters
-        context = {"mixture": mixture} if "mixture" in taken else {}
-        if bool((lengths == 1).all()):
-            return loss(target, estimate, **context).flatten()
-        if "lengths" in taken:
-            return loss(target, estimate, lengths=lengths, **context).flatten()
-        samples = num_samples(lengths, target.shape[1]).tolist()
-        return torch.stack(
-            [
-                loss(
-                    target[i : i + 1, :n],
-                    estimate[i : i + 1, :n],
-                    **{key: x[i : i + 1, :n] for key, x in context.items()},
-                ).squeeze()
-                for i, n in enumerate(samples)
-            ]
-        )
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise InputError(f"{found}; {ADVICE}")
+        logger.warning(found)
 
     # ---------------------------------------------------------- optimizer
 
@@ -246,15 +264,33 @@ class SeparationBrain(sb.Brain):
     def optimizers_step(self) -> None:
         """One update, with the norm of all gradients clipped together.
 
-        SpeechBrain's own clips the first parameter group alone.
+        SpeechBrain's own clips the first parameter group alone. An update
+        whose gradients are not finite is left out, if
+        ``skip_nonfinite_grads`` says so.
+
+        Raises
+        ------
+        InputError
+            If it does not: the weights would be lost.
         """
         self.scaler.unscale_(self.optimizer)
-        if self.max_grad_norm >= 0:
-            torch.nn.utils.clip_grad_norm_(
-                self.modules.parameters(), self.max_grad_norm
+        largest = self.max_grad_norm if self.max_grad_norm >= 0 else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.modules.parameters(), largest
+        )
+        finite = self.scaler.is_enabled() or bool(norm.isfinite())
+        if not finite:
+            found = (
+                f"epoch {self._epoch}: the gradients of {self._items} are not "
+                "finite"
             )
-        if not self.scaler.is_enabled() and self.skip_nonfinite_grads:
-            self.check_gradients()
+            if not self.skip_nonfinite_grads:
+                raise InputError(
+                    f"{found}; skip_nonfinite_grads: True leaves such batches "
+                    f"out. Or {ADVICE}"
+                )
+            logger.warning(f"{found}; the batch is left out")
+            self.optimizer.zero_grad(set_to_none=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -267,16 +303,33 @@ class SeparationBrain(sb.Brain):
             )
             limit_rates(self.optimizer)
 
-    # -------------------------------------------------------------- stages
+    # --------------------------------------------------------- checkpoints
 
     def on_fit_start(self) -> None:
-        """Prepares training, and goes on from the last whole checkpoint."""
-        self._set_aside_interrupted()
-        latest = None
-        if self.checkpointer is not None:
-            latest = self.checkpointer.find_checkpoint()
-        super().on_fit_start()
-        if self._average is not None and latest is not None:
+        """Prepares training, and goes on from the last whole checkpoint.
+
+        As SpeechBrain does it, but that what is damaged is refused, and that
+        the optimizer and the schedule are those of the YAML.
+        """
+        self._compile()
+        self._wrap_distributed()
+        self.init_optimizers()
+        if self.checkpointer is None or self.opt_class is None:
+            return
+        settings = settings_of(self.optimizer)
+        latest = recover(self.checkpointer)
+        if latest is None:
+            return
+        restore_settings(self.optimizer, settings)
+        hparams = self.hparams
+        if hparams.lr_scheduler is not None and hparams.epoch_counter:
+            after_resuming(
+                hparams.lr_scheduler,
+                self.optimizer,
+                hparams.epoch_counter.current,
+            )
+        limit_rates(self.optimizer)
+        if self._average is not None:
             if TRAINING_WEIGHTS not in latest.paramfiles:
                 self._average.restart()
 
@@ -295,26 +348,26 @@ class SeparationBrain(sb.Brain):
         InputError
             If there is none, so that nothing untrained is evaluated.
         """
-        if self.checkpointer is not None:
-            self._set_aside_interrupted()
-            found = self.checkpointer.find_checkpoint(
-                max_key=max_key, min_key=min_key
+        if self.checkpointer is None:
+            return
+        if recover(self.checkpointer, max_key, min_key) is None:
+            raise InputError(
+                f"{self.checkpointer.checkpoints_dir}: has no validated "
+                "checkpoint to evaluate; train first, or name a "
+                "pretrained_model"
             )
-            if found is None:
-                raise InputError(
-                    f"{self.checkpointer.checkpoints_dir}: has no validated "
-                    "checkpoint to evaluate; train first, or name a "
-                    "pretrained_model"
-                )
-        super().on_evaluate_start(max_key, min_key)
 
-    def _set_aside_interrupted(self) -> None:
-        if self.checkpointer is not None:
-            run_on_main(
-                set_aside_interrupted,
-                # The optimizer is what is saved last.
-                args=[self.checkpointer.checkpoints_dir, "optimizer.ckpt"],
-            )
+    def _save_intra_epoch_ckpt(self) -> None:
+        save_checkpoint(
+            self.checkpointer,
+            end_of_epoch=False,
+            num_to_keep=1,
+            ckpt_predicate=lambda c: INTRA_EPOCH_CKPT_FLAG in c.meta,
+            meta={INTRA_EPOCH_CKPT_FLAG: True},
+            verbosity=logging.DEBUG,
+        )
+
+    # -------------------------------------------------------------- stages
 
     def make_dataloader(
         self,
@@ -400,13 +453,14 @@ class SeparationBrain(sb.Brain):
         """
         with torch.no_grad(), self.evaluation_ctx:
             separated = self.compute_forward(batch, stage)
-            losses = self._losses(separated).detach().cpu()
+            losses = item_losses(self.hparams.loss, separated).detach().cpu()
         estimate, target, image, mixture, lengths = separated
         same = mixture.unsqueeze(-1).expand_as(target)
         silent = metrics.si_snr(
             estimate=same, target=target, lengths=lengths
         ).isnan()  # [B, S]
         losses = losses.masked_fill(silent.all(1).cpu(), torch.nan)
+        self._check_finite(batch.id, estimate, losses, silent.all(1).cpu())
         self._losses_of_items.append(losses)
         if stage == sb.Stage.VALID:
             order = metrics.assign(estimate, target, lengths)
@@ -429,6 +483,23 @@ class SeparationBrain(sb.Brain):
                 batch.id, estimate, target, mixture, lengths, conditions
             )
         return losses.nanmean()
+
+    def _check_finite(
+        self,
+        ids: list[str],
+        estimate: torch.Tensor,
+        losses: torch.Tensor,
+        silent: torch.Tensor,
+    ) -> None:
+        """Refuses what no average would show: NaN means silence there."""
+        usable = estimate.isfinite().flatten(1).all(1).cpu()
+        usable &= losses.isfinite() | silent
+        for name, finite in zip(ids, usable.tolist(), strict=True):
+            if not finite:
+                raise InputError(
+                    f"epoch {self._epoch}: the voices of {name}, or their "
+                    f"loss, are not finite; {ADVICE}"
+                )
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
@@ -466,14 +537,14 @@ class SeparationBrain(sb.Brain):
                 )
                 limit_rates(self.optimizer)
             if self.checkpointer is not None:
-                self.checkpointer.save_and_keep_only(
-                    # SpeechBrain's recipes call the loss so.
+                save_checkpoint(
+                    self.checkpointer,
                     meta={
-                        "si-snr": stats["loss"],
+                        SCORE: stats["loss"],
                         "epoch": epoch,
-                        "objective": _name(self.hparams.loss),
+                        "objective": name_of(self.hparams.loss),
                     },
-                    min_keys=["si-snr"],
+                    min_keys=[SCORE],
                 )
         elif stage == sb.Stage.TEST:
             self._finish_test(stats)
@@ -500,8 +571,3 @@ class SeparationBrain(sb.Brain):
             if isinstance(train_logger, FileTrainLogger):  # others plot numbers
                 meta = {**stats_meta, **task(self.hparams)}
             train_logger.log_stats(stats_meta=meta, **stats)
-
-
-def _name(loss: Any) -> str:
-    function = getattr(loss, "func", loss)  # YAMLs make partial functions
-    return getattr(function, "__name__", type(function).__name__)

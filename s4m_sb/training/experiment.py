@@ -6,15 +6,21 @@
     data = {"tr": ..., "cv": ..., "tt": ...}
     run_experiment(hparams, run_opts, data)
 
-Above this file: `recipes/*/separation/train.py`. Below it: `brain.py`.
+Above this file: `recipes/*/separation/train.py`. Below it: `brain.py`,
+`continuing.py`, `keys.py`.
 """
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
+import torch
+from hyperpyyaml import resolve_references
 from speechbrain.utils.distributed import (
     MainProcessContext,
     ddp_init_group,
@@ -22,8 +28,10 @@ from speechbrain.utils.distributed import (
     infer_device,
     run_on_main,
 )
+from speechbrain.utils.logger import get_logger
+from speechbrain.utils.run_opts import RunOptions
 
-from s4m_sb.errors import InputError, one_line
+from s4m_sb.errors import InputError, first_line, one_line
 from s4m_sb.mixing.dynamic import DynamicMixing
 from s4m_sb.mixing.options import MixingOptions
 from s4m_sb.pretrained.hparams import load_hparams
@@ -31,10 +39,16 @@ from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model import load_pretrained
 from s4m_sb.pretrained.model_yaml import MODULES
 from s4m_sb.pretrained.shipped import shipped_names
+from s4m_sb.system.devices import check_device
+from s4m_sb.system.files import replacing
 from s4m_sb.system.memory import keep_freed_memory
+from s4m_sb.system.processes import ended_by_sigterm
 from s4m_sb.training.brain import SeparationBrain
-from s4m_sb.training.checkpoints import check_same_run
+from s4m_sb.training.continuing import FIXED_KINDS, changes_of_run
 from s4m_sb.training.export import best_checkpoint
+from s4m_sb.training.keys import NEEDED, check_needed, with_defaults
+
+logger = get_logger(__name__)
 
 Hparams = dict[str, Any]
 
@@ -64,26 +78,110 @@ def start_experiment(
         If the YAML is unusable or has not the keys, or the output folder is
         that of another training.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = _parse(argv)
     hparams = load_hparams(hparams_file, overrides)
-    missing = [key for key in needed if key not in hparams]
-    if missing:
-        raise InputError(f"{hparams_file}: has no key {', '.join(missing)}")
-    ddp_init_group(run_opts)
-    run_on_main(
-        check_same_run, args=[hparams["output_folder"], hparams_file, overrides]
-    )
+    check_needed(hparams, needed, hparams_file)
+    check_needed(hparams, NEEDED, hparams_file)
+    with_defaults(hparams)
+    _check_options(hparams, run_opts)
+    try:
+        ddp_init_group(run_opts)
+    except (ValueError, RuntimeError) as error:
+        reason = one_line(error)
+        raise InputError(f"these processes do not meet: {reason}") from error
+    folder = hparams["output_folder"]
+    changes = []
+    if if_main_process():  # the others wait in what follows
+        stored = hparams["checkpointer"].recoverables.values()
+        keys = [
+            key
+            for key in FIXED_KINDS
+            if any(hparams.get(key) is value for value in stored)
+        ]
+        test_only = run_opts["test_only"]
+        changes = changes_of_run(
+            folder, hparams_file, overrides, tuple(keys), test_only
+        )
+        told = Path(folder) / "hyperparams.yaml"
+        if not (test_only and told.is_file()):  # that of the training
+            _write_hparams(told, hparams_file, overrides)
     sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
+        folder, **_log_config(run_opts), overrides=overrides
     )
-    device = run_opts["device"] or infer_device()
-    if device == "cpu":
-        keep_freed_memory()
-        if hparams.get("precision") == "fp16":
-            hparams["precision"] = "bf16"  # there is no fp16 on CPUs
+    if changes and not run_opts["test_only"]:
+        logger.warning("%s: goes on with %s", folder, ", ".join(changes))
     return hparams, run_opts
+
+
+def _parse(argv: list[str]) -> tuple[str, Any, str]:
+    """The YAML, SpeechBrain's run options, and what replaces keys of the YAML.
+
+    SpeechBrain's own parser would take ``--optimizer`` for the beginning of
+    ``--optimizer_step_limit``, and a ``=`` in a value for a blank.
+    """
+    options = RunOptions().as_dict()
+    theirs: list[str] = []
+    overrides: list[str] = []
+    part = theirs
+    for word in argv:
+        if not word.startswith("--"):
+            part.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        if name in options or name == "help":
+            part = theirs
+            part.append(word)
+        else:
+            part = overrides
+            part += [f"\n{name}:", *([value] if equals else [])]
+    hparams_file, run_opts, _ = sb.parse_arguments(theirs)
+    return hparams_file, run_opts, " ".join(overrides).strip()
+
+
+def _check_options(hparams: Hparams, run_opts: Any) -> None:
+    """Makes sure that what was asked for is what will be done."""
+    given = run_opts.overridden_args
+    device = run_opts["device"] or hparams.get("device") or infer_device()
+    check_device(device)
+    if "max_grad_norm" in given and hparams.get("clip_grad_norm") is not None:
+        raise InputError(
+            f"--max_grad_norm does nothing where clip_grad_norm is "
+            f"{hparams['clip_grad_norm']}; give --clip_grad_norm"
+        )
+    config = run_opts["log_config"]
+    if config is not None and not os.path.isfile(config):
+        raise InputError(f"--log_config {config}: no such file")
+    if device != "cpu":
+        return
+    keep_freed_memory()
+    for name in ("precision", "eval_precision"):
+        if run_opts[name] == "fp16" and name in given:
+            raise InputError(
+                f"--{name} fp16: there is none on a CPU; give bf16 or fp32"
+            )
+        if hparams.get(name) == "fp16":
+            logger.warning("%s: bf16 in place of fp16, on a CPU", name)
+            hparams[name] = "bf16"
+
+
+def _write_hparams(
+    path: Path, hparams_file: str | os.PathLike, overrides: str
+) -> None:
+    """What the training was started with: whole, whatever happens meanwhile."""
+    with open(hparams_file, encoding="utf-8") as file:
+        text = resolve_references(file, overrides).getvalue()
+    with replacing(path) as temporary:
+        temporary.write_text(
+            f"# Generated {date.today()} from:\n"
+            f"# {os.path.abspath(hparams_file)}\n"
+            f"# yamllint disable\n{text}",
+            encoding="utf-8",
+        )
+
+
+def _log_config(run_opts: Any) -> dict[str, Any]:
+    config = run_opts["log_config"]
+    return {} if config is None else {"log_config": config}
 
 
 def tables_used(hparams: Hparams, run_opts: Any) -> dict[str, str]:
@@ -208,13 +306,16 @@ def run_experiment(
         if run_opts["test_only"]:
             checkpointer = None  # that model is evaluated, no other
 
-    brain = brain_class(
-        modules=hparams["modules"],
-        opt_class=hparams["optimizer"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=checkpointer,
-    )
+    try:
+        brain = brain_class(
+            modules=hparams["modules"],
+            opt_class=hparams["optimizer"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=checkpointer,
+        )
+    except ValueError as error:  # of options that exclude each other
+        raise InputError(one_line(error)) from error
     loader_opts: dict[str, Any] = hparams["dataloader_opts"]
     valid_opts: dict[str, Any] = hparams.get(
         "valid_dataloader_opts", loader_opts
@@ -258,8 +359,35 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     ---------
     main : callable
         Takes the command line without the script's name.
+
+    Raises
+    ------
+    SystemExit
+        With the exit codes of the ``s4m`` command: 2 for what cannot be used
+        or written, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    logging.raiseExceptions = False  # no traceback for a log on a full disk
+    code = 2
     try:
-        main(sys.argv[1:])
-    except InputError as error:
-        sys.exit(f"train.py: error: {one_line(error)}")
+        with ended_by_sigterm():
+            main(sys.argv[1:])
+        return
+    except KeyboardInterrupt:
+        line, code = "interrupted", 130
+    except (InputError, OSError) as error:
+        line = f"error: {one_line(error)}"
+    except RuntimeError as error:
+        reason = first_line(error)
+        on_cpu = "can't allocate memory" in reason
+        if not (on_cpu or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        line = (
+            f"error: {reason.rstrip('.')}; give a smaller batch_size or "
+            "training_signal_len, or checkpoint_repeats: True"
+        )
+    except SystemExit as error:  # SpeechBrain says so what it refuses
+        if not isinstance(error.code, str):
+            raise
+        line = f"error: {' '.join(error.code.split())}"
+    print(f"train.py: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -8,13 +8,13 @@
 `S4MSeparation.from_hparams` and SpeechBrain's own interfaces read it.
 """
 
+import io
 import json
 import os
 import tempfile
 from pathlib import Path
 
 import torch
-import yaml
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 
@@ -24,9 +24,9 @@ from s4m_sb.pretrained.card import model_card
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS, model_yaml
 from s4m_sb.pretrained.safe_yaml import check_part, load_checked
-from s4m_sb.training.checkpoints import is_whole
+from s4m_sb.system.files import replacing
+from s4m_sb.training.checkpoints import SCORE, check_meta, is_whole
 
-SCORE = "si-snr"  # SpeechBrain's key: the validation loss, lower is better
 OBJECTIVE = "objective"  # what kind of loss that is; SI-SNR where it is missing
 FILES = {"hyperparams.yaml", "README.md", *(f"{m}.ckpt" for m in MODULES)}
 
@@ -148,7 +148,7 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
                 f"{path}: has not been written to its end; wait if a training "
                 "is running, else start it again or remove this folder"
             )
-        _check_meta(path / "CKPT.yaml")
+        check_meta(path / "CKPT.yaml")
     if folder.is_dir():
         found = Checkpointer(folder).find_checkpoint(min_key=SCORE)
         if found is not None:
@@ -157,20 +157,6 @@ def best_checkpoint(results_dir: str | os.PathLike) -> Checkpoint:
         f"{folder}: has no checkpoint with a validation score '{SCORE}'; "
         "train for one epoch at least"
     )
-
-
-def _check_meta(path: Path) -> None:
-    """Refuses what SpeechBrain could not read, or compare with others."""
-    text = _read(path)
-    try:
-        meta = yaml.safe_load(text)
-    except Exception as error:  # PyYAML's own, and what Python says
-        raise InputError(f"{path}: {one_line(error)}") from error
-    if not isinstance(meta, dict):
-        raise InputError(f"{path}: has no keys")
-    score = meta.get(SCORE, 0.0)
-    if not isinstance(score, (int, float)):
-        raise InputError(f"{path}: {SCORE} is {score!r:.99}; it is no number")
 
 
 def _read(path: Path) -> str:
@@ -234,7 +220,11 @@ def _copy_parameters(
         if path is None:
             raise InputError(f"{checkpoint.path}: has no {name}.ckpt")
         state = load_parameters(network[name], path)
-        torch.save(state, folder / f"{name}.ckpt")
+        # Not to the file itself: PyTorch does not say that a disk is full.
+        written = io.BytesIO()
+        torch.save(state, written)
+        with replacing(folder / f"{name}.ckpt") as temporary:
+            temporary.write_bytes(written.getbuffer())
 
 
 def _results(

@@ -7,7 +7,11 @@ The others are those of SpeechBrain's WSJ0Mix recipes: ``num_spks``,
 Above this file: `brain.py`. Below it: `schedule.py`.
 """
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
+
+from speechbrain.utils.run_opts import RunOptions
 
 from s4m_sb.errors import InputError
 from s4m_sb.metrics import check_metrics
@@ -68,6 +72,148 @@ DEFAULTS: dict[str, Any] = {
     "data_folder": None,
     "dynamic_mixing": None,
 }
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+# What a run reads before it has its data, or hands to SpeechBrain.
+NEEDED = (
+    "modules",
+    "loss",
+    "optimizer",
+    "checkpointer",
+    "epoch_counter",
+    "train_logger",
+    "dataloader_opts",
+    "output_folder",
+    "save_folder",
+    "num_spks",
+    "sample_rate",
+)
+
+# What a value must be: its types, or what it can do, and the words for that.
+KINDS: tuple[tuple[str, Any, str], ...] = (
+    (
+        "modules dataloader_opts valid_dataloader_opts dynamic_mixing_opts",
+        dict,
+        "keys with values",
+    ),
+    (
+        "loss optimizer speed_perturb drop_chunk drop_freq",
+        callable,
+        "a function, as by !name: or !new:",
+    ),
+    (
+        "output_folder save_folder train_data valid_data test_data "
+        "data_folder base_folder_dm noise_folder_dm rooms_folder",
+        str,
+        "a path",
+    ),
+    (
+        "seed num_spks sample_rate training_signal_len min_shift max_shift "
+        "n_audio_to_save num_mixtures num_rooms rooms_seed",
+        int,
+        "a whole number",
+    ),
+    ("clip_grad_norm ema_decay", (int, float), "a number"),
+    (
+        "threshold_byloss use_speedperturb use_rand_shift use_wavedrop "
+        "limit_training_signal_len save_audio use_tensorboard dynamic_mixing "
+        "skip_prep trust_pretrained_model",
+        bool,
+        "True or False",
+    ),
+    ("test_metrics", (list, tuple), "a list"),
+    ("train_logger", ("log_stats",), "one of SpeechBrain's loggers"),
+    ("epoch_counter", ("__next__",), "one of SpeechBrain's counters"),
+    ("checkpointer", ("find_checkpoint",), "SpeechBrain's Checkpointer"),
+)
+AT_LEAST_1 = (
+    "num_spks",
+    "sample_rate",
+    "training_signal_len",
+    "grad_accumulation_factor",
+)
+
+
+def check_needed(
+    hparams: dict[str, Any], needed: Iterable[str], name: str
+) -> None:
+    """Names the keys that are missing.
+
+    Arguments
+    ---------
+    hparams : dict
+        The YAML's keys with their values.
+    needed : iterable of str
+        Keys without which nothing can be done.
+    name : str
+        Of the YAML.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
+    missing = [key for key in needed if hparams.get(key) is None]
+    if missing:
+        raise InputError(f"{name}: has no key {', '.join(missing)}")
+
+
+def check_kinds(hparams: dict[str, Any]) -> None:
+    """Refuses values that are not of the kind that a key needs.
+
+    Arguments
+    ---------
+    hparams : dict
+        The YAML's keys with their values; None is left to whoever reads it.
+
+    Raises
+    ------
+    InputError
+        If there is one, such as a word where True or False is meant.
+
+    Example
+    -------
+    >>> check_kinds({"save_audio": "no"})
+    Traceback (most recent call last):
+    s4m_sb.errors.InputError: save_audio is 'no'; give True or False
+    """
+    for names, kind, words in KINDS:
+        for name in names.split():
+            value = hparams.get(name)
+            if value is not None and not _is_of(value, kind):
+                raise InputError(f"{name} is {value!r:.60}; give {words}")
+    for name, default in RunOptions().as_dict().items():
+        value = hparams.get(name)
+        if value is None or default is None:
+            continue
+        if isinstance(default, bool):
+            kind, words = bool, "True or False"
+        elif isinstance(default, (int, float)):
+            kind, words = (int, float), "a number"
+        else:
+            continue
+        if not _is_of(value, kind):
+            raise InputError(f"{name} is {value!r:.60}; give {words}")
+    for name in ("precision", "eval_precision"):
+        if hparams.get(name, "fp32") not in PRECISIONS:
+            raise InputError(
+                f"{name} is {hparams[name]!r:.60}; use one of "
+                f"{', '.join(PRECISIONS)}"
+            )
+    for name in AT_LEAST_1:
+        value = hparams.get(name)
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if kind is callable:
+        return callable(value)
+    if isinstance(kind, tuple) and isinstance(kind[0], str):
+        return all(hasattr(value, name) for name in kind)
+    if isinstance(value, bool):  # which is an int to Python
+        return kind is bool
+    return isinstance(value, kind)
 
 
 def with_defaults(hparams: dict[str, Any] | None) -> dict[str, Any]:
@@ -97,9 +243,12 @@ def with_defaults(hparams: dict[str, Any] | None) -> dict[str, Any]:
     s4m_sb.errors.InputError: seed must be at least 0, got -1
     """
     keys = DEFAULTS | (hparams or {})
+    check_kinds(keys)
     check_metrics(keys["test_metrics"])
     if keys["seed"] is not None and keys["seed"] < 0:
         raise InputError(f"seed must be at least 0, got {keys['seed']}")
+    if keys.get("loss") is not None:
+        _check_loss(keys["loss"])
     if keys["lr_scheduler"] is not None:
         check_scheduler(keys["lr_scheduler"])
     for name in ("threshold", "loss_upper_lim"):
@@ -113,3 +262,12 @@ def with_defaults(hparams: dict[str, Any] | None) -> dict[str, Any]:
             if keys[use] and keys[name] is None:
                 raise InputError(f"{use} needs {name}, which is not there")
     return keys
+
+
+def _check_loss(loss: Any) -> None:
+    try:
+        inspect.signature(loss).bind("target", "estimate")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"loss is called as loss(target, estimate): {error}"
+        ) from error

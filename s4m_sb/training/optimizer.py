@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from speechbrain.core import rm_vector_weight_decay
 
-from s4m_sb.errors import InputError
+from s4m_sb.errors import InputError, one_line
 from s4m_sb.network.kernel import SSMKernel
 from s4m_sb.training.schedule import limit_rates
 
+GIVEN_RATE = "initial_lr"  # PyTorch's name of what a schedule starts from
 SSM_LR_LIMIT = 1e-3  # A, B and the step diverge at larger rates
 
 
@@ -75,7 +76,64 @@ def make_optimizer(
         )
     try:
         optimizer = opt_class(groups)
-    except ValueError as error:
-        raise InputError(f"optimizer: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"optimizer: {one_line(error)}") from error
+    for group in optimizer.param_groups:
+        group[GIVEN_RATE] = group["lr"]
     limit_rates(optimizer)
     return optimizer
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer was made with, group by group.
+
+    Arguments
+    ---------
+    optimizer : torch.optim.Optimizer
+        From `make_optimizer`.
+
+    Returns
+    -------
+    list of dict
+        For `restore_settings`.
+    """
+    return [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
+def restore_settings(
+    optimizer: torch.optim.Optimizer, settings: list[dict[str, Any]]
+) -> None:
+    """Gives an optimizer its settings back that a checkpoint has replaced.
+
+    The checkpoint's learning rate, which a schedule may have changed, stays
+    if the training was started with the same one as now.
+
+    Arguments
+    ---------
+    optimizer : torch.optim.Optimizer
+        The state of a checkpoint was loaded into it.
+    settings : list of dict
+        Those of before, see `settings_of`.
+
+    Example
+    -------
+    >>> modules = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 1)})
+    >>> old, new = (
+    ...     make_optimizer(lambda groups: torch.optim.SGD(groups, lr), modules)
+    ...     for lr in (0.1, 0.2)
+    ... )
+    >>> settings = settings_of(new)
+    >>> new.load_state_dict(old.state_dict())
+    >>> restore_settings(new, settings)
+    >>> new.param_groups[0]["lr"]
+    0.2
+    """
+    for group, given in zip(optimizer.param_groups, settings, strict=True):
+        loaded = group["lr"]
+        same = group.get(GIVEN_RATE, given[GIVEN_RATE]) == given[GIVEN_RATE]
+        group.update(given)
+        if same:
+            group["lr"] = loaded

@@ -108,6 +108,27 @@ def after_epoch(
         group["lr"] = new_lr
 
 
+def after_resuming(
+    scheduler: Any, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    """Lets a scheduler that knows epochs alone set the rate of the next one.
+
+    A checkpoint holds the rate of the schedule that it was saved under.
+
+    Arguments
+    ---------
+    scheduler : object
+        One of SpeechBrain's; those that depend on anything else are left
+        alone.
+    optimizer : torch.optim.Optimizer
+        Its learning rates are changed.
+    epoch : int
+        The last epoch that has ended; 0 for none.
+    """
+    if epoch > 0 and _argument_names(scheduler) == ["current_epoch"]:
+        after_epoch(scheduler, optimizer, epoch, math.nan)
+
+
 def limit_rates(optimizer: torch.optim.Optimizer) -> None:
     """Keeps each parameter group below its ``lr_limit``, where it has one."""
     for group in optimizer.param_groups:

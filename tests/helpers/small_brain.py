@@ -13,6 +13,7 @@ from s4m_sb.metrics import pit_si_snr_loss
 from s4m_sb.network.filterbank import Decoder, Encoder
 from s4m_sb.network.masknet import S4MMaskNet
 from s4m_sb.training.brain import SeparationBrain
+from s4m_sb.training.objective import item_losses
 
 time_domain = importlib.import_module("speechbrain.augment.time_domain")
 
@@ -107,3 +108,8 @@ def make_dataset(items):
                 provides=name,
             )
     return data
+
+
+def losses_of(brain, separated):
+    """The loss of each item, ``[B]``."""
+    return item_losses(brain.hparams.loss, separated)

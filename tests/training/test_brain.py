@@ -4,18 +4,27 @@ import copy
 import functools
 import importlib
 import json
+import math
 
 import pytest
 import speechbrain as sb
 import torch
 from data_sets import draw_on_the_fly
-from small_brain import AUGMENTATIONS, make_brain, make_dataset, make_items, s4m
+from small_brain import (
+    AUGMENTATIONS,
+    losses_of,
+    make_brain,
+    make_dataset,
+    make_items,
+    s4m,
+)
 from small_rooms import SmallRooms
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
 from speechbrain.nnet.schedulers import (
     InverseSquareRootScheduler,
     LinearScheduler,
+    ReduceLROnPlateau,
 )
 
 from s4m_sb import metrics
@@ -134,7 +143,7 @@ def test_items_beyond_the_thresholds_have_no_gradient(tmp_path):
     brain = make_brain(tmp_path)
     with torch.no_grad():
         separated = brain.compute_forward(PaddedBatch(items), VALID)
-        losses = brain._losses(separated)
+        losses = losses_of(brain, separated)
     low, middle, high = losses.sort().values.tolist()
     assert low < middle < high
 
@@ -242,9 +251,12 @@ def test_padding_does_not_enter_the_loss(tmp_path, loss):
         signal.data[1, 300:] = torch.randn(500)  # noise instead of zeros
         signal.data[2, 517:] = float("nan")
     with torch.no_grad():
-        together = brain._losses(brain.compute_forward(batch, VALID))
+        together = losses_of(brain, brain.compute_forward(batch, VALID))
         alone = [
-            brain._losses(brain.compute_forward(PaddedBatch([item]), VALID))
+            losses_of(
+                brain,
+                brain.compute_forward(PaddedBatch([item]), VALID),
+            )
             for item in items
         ]
     torch.testing.assert_close(
@@ -270,9 +282,9 @@ def test_both_losses_agree(tmp_path):
     brain = make_brain(tmp_path)
     with torch.no_grad():
         separated = brain.compute_forward(batch, VALID)
-        ours = brain._losses(separated)
+        ours = losses_of(brain, separated)
         brain.hparams.loss = get_si_snr_with_pitwrapper
-        theirs = brain._losses(separated)
+        theirs = losses_of(brain, separated)
     # dB; float32 sums over hundreds of samples, in another order
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
 
@@ -464,7 +476,7 @@ def test_stages_log_means_over_items(tmp_path):
     brain.evaluate(data, min_key="si-snr", test_loader_kwargs=dict(loader))
     with torch.no_grad():
         separated = brain.compute_forward(PaddedBatch(items), VALID)
-        loss = float(brain._losses(separated).mean())
+        loss = float(losses_of(brain, separated).mean())
         improvement = float(
             pit_si_snr_loss(
                 target=separated.target,
@@ -534,7 +546,7 @@ def test_training_and_validation_with_silent_targets(tmp_path, loss):
     separated = [
         brain.compute_forward(PaddedBatch([item]), VALID) for item in items
     ]
-    losses = [float(brain._losses(each).detach()) for each in separated]
+    losses = [float(losses_of(brain, each).detach()) for each in separated]
     (checkpoint,) = brain.checkpointer.list_checkpoints()
     # The item that is all silent is in no average; the best checkpoint is
     # that of the lowest loss over all others. float32
@@ -633,3 +645,131 @@ def test_it_learns(tmp_path, num_spks):
 def test_a_seed_below_zero_is_named(tmp_path):
     with pytest.raises(InputError, match="seed must be at least 0, got -1"):
         make_brain(tmp_path, seed=-1)
+
+
+# ------------------------------------------------- numbers that are not finite
+
+
+def nan_after(num_calls):
+    """A loss that is NaN from some call on."""
+    calls = iter(range(10**6))
+
+    def loss(target, estimate):
+        value = (target - estimate).square().mean((1, 2))
+        return value * (float("nan") if next(calls) >= num_calls else 1)
+
+    return loss
+
+
+def test_a_training_gives_up_on_a_loss_that_is_not_finite(tmp_path, caplog):
+    data = make_dataset(make_items([300] * 6))
+    brain = make_brain(
+        tmp_path, loss=nan_after(1), skip_nonfinite_grads=True, seed=1
+    )
+    with pytest.raises(
+        InputError, match="epoch 1: the loss of item. is nan, the 4. in"
+    ):
+        brain.fit(brain.hparams.epoch_counter, data, data)
+    assert caplog.text.count("the batch is left out") == 3
+    for parameter in brain.modules.parameters():
+        assert parameter.isfinite().all()
+    assert not brain.checkpointer.list_checkpoints()
+
+
+@pytest.mark.parametrize("clip_grad_norm", [5, -1])
+def test_gradients_that_are_not_finite_do_not_spoil_the_weights(
+    tmp_path, clip_grad_norm
+):
+    data = make_dataset(make_items([300] * 2))
+    brain = make_brain(
+        tmp_path, loss=nan_after(1), clip_grad_norm=clip_grad_norm
+    )
+    with pytest.raises(InputError, match="skip_nonfinite_grads: True leaves"):
+        brain.fit(brain.hparams.epoch_counter, data, data)
+    for parameter in brain.modules.parameters():
+        assert parameter.isfinite().all()
+
+
+@pytest.mark.parametrize("spoiled", ["voices", "loss"])
+def test_what_is_not_finite_does_not_pass_for_silence(tmp_path, spoiled):
+    """NaN in an average means a silent target, which is left out of it."""
+    data = make_dataset(make_items([300] * 3))
+    brain = make_brain(
+        tmp_path, loss=nan_after(3) if spoiled == "loss" else pit_si_snr_loss
+    )
+    if spoiled == "voices":
+        decoder = brain.modules["decoder"]
+        decoder.register_forward_hook(
+            lambda module, _, output: output if module.training else output / 0
+        )
+    with pytest.raises(InputError, match="the voices of item0, or their loss"):
+        brain.fit(brain.hparams.epoch_counter, data, data)
+    assert not brain.checkpointer.list_checkpoints()
+
+
+# ------------------------------------------------------------ going on
+
+
+def rates_of(folder, data, N_epochs, scheduler=None, **options):
+    """The rate of every update of a training, begun or going on."""
+    rates = []
+    brain = make_brain(
+        folder, N_epochs=N_epochs, lr_scheduler=scheduler, **options
+    )
+    step = brain.optimizers_step
+
+    def noted():
+        rates.append(brain.optimizer.param_groups[0]["lr"])
+        step()
+
+    brain.optimizers_step = noted
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    return rates
+
+
+def test_another_rate_holds_from_the_next_update_on(tmp_path):
+    data = make_dataset(make_items([300]))
+    assert rates_of(tmp_path, data, 2, lr=1e-3) == [1e-3] * 2
+    assert rates_of(tmp_path, data, 3, lr=1e-3) == [1e-3]
+    assert rates_of(tmp_path, data, 4, lr=2e-3) == [2e-3]
+
+
+def test_a_lowered_rate_stays_unless_another_one_is_given(tmp_path):
+    data = make_dataset(make_items([300]))
+
+    def halves(factor=0.5):  # whatever the loss
+        scheduler = ReduceLROnPlateau(factor=factor, patience=0)
+        scheduler.dont_halve_until_epoch = 0
+        scheduler.anchor = -math.inf
+        return scheduler
+
+    run = functools.partial(rates_of, tmp_path, data)
+    assert run(2, halves(), lr=1e-3) == [1e-3, 5e-4]
+    assert run(3, halves(), lr=1e-3) == [2.5e-4]
+    assert run(5, halves(0.1), lr=1e-3) == pytest.approx([1.25e-4, 1.25e-5])
+    assert run(6, halves(), lr=4e-3) == [4e-3]
+
+
+def test_another_schedule_holds_from_the_next_update_on(tmp_path):
+    data = make_dataset(make_items([300]))
+
+    def line(first, last):
+        return LinearScheduler(first, last, epoch_count=5)
+
+    run = functools.partial(rates_of, tmp_path, data)
+    assert run(2, line(5, 1), lr=5) == [5, 4]
+    assert run(3, line(5, 1), lr=5) == [3]
+    assert run(5, line(50, 10), lr=50) == [20, 10]
+
+
+def test_other_settings_of_the_optimizer_hold_from_then_on(tmp_path):
+    data = make_dataset(make_items([300]))
+    for N_epochs, decay in enumerate((0.1, 0.2), start=1):
+        optimizer = functools.partial(
+            torch.optim.Adam, lr=1e-3, weight_decay=decay
+        )
+        brain = make_brain(tmp_path, N_epochs=N_epochs, optimizer=optimizer)
+        brain.fit(brain.hparams.epoch_counter, data, data)
+        groups = brain.optimizer.param_groups
+        # The dynamics of the state-space layers have none.
+        assert [group["weight_decay"] for group in groups] == [decay, 0.0]

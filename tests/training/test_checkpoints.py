@@ -1,13 +1,14 @@
 """A checkpoint that was being written when training was killed."""
 
 import shutil
+import zipfile
 
 import pytest
 import torch
 from small_brain import make_brain, make_dataset, make_items
 
 from s4m_sb.errors import InputError
-from s4m_sb.training.checkpoints import check_same_run, set_aside_interrupted
+from s4m_sb.training.checkpoints import save_checkpoint, set_aside_interrupted
 
 
 def write_checkpoint(path):
@@ -79,56 +80,84 @@ def test_nothing_untrained_is_evaluated(tmp_path):
     assert not (tmp_path / "summary.json").exists()
 
 
-YAML = """
-sample_rate: 8000
-num_spks: 2
-dynamic_mixing: False
-lr: 0.1
-Encoder: !new:s4m_sb.network.filterbank.Encoder
-MaskNet: !new:s4m_sb.network.masknet.S4MMaskNet
-    num_spks: !ref <num_spks>
-    checkpoint_repeats: False
-Decoder: !new:s4m_sb.network.filterbank.Decoder
-modules:
-    encoder: !ref <Encoder>
-    masknet: !ref <MaskNet>
-    decoder: !ref <Decoder>
-"""
+# --------------------------------------------- damaged since they were written
 
 
-@pytest.fixture
-def earlier_run(tmp_path):
-    """The output folder of a training, and the YAML that it was made with."""
-    folder = tmp_path / "results"
-    write_checkpoint(folder / "save" / "CKPT+1")
-    (folder / "hyperparams.yaml").write_text(YAML)
-    (tmp_path / "recipe.yaml").write_text(YAML)
-    return folder, tmp_path / "recipe.yaml"
+def trained(folder, **hparams):
+    """A brain after an epoch, and its data."""
+    data = make_dataset(make_items([300] * 2))
+    brain = make_brain(folder, N_epochs=1, **hparams)
+    brain.fit(brain.hparams.epoch_counter, data, data)
+    return brain, data
 
 
-@pytest.mark.parametrize("overrides", ["", "lr: 0.2"])
-def test_the_same_training_goes_on(earlier_run, overrides):
-    check_same_run(*earlier_run, overrides)
+def flip(path):
+    """Damages numbers that PyTorch would load without a word."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+        numbers = archive.read(largest)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(numbers, numbers[::-1]))
 
 
-def test_repeats_may_be_checkpointed_from_now_on(earlier_run):
-    check_same_run(*earlier_run, "MaskNet: {checkpoint_repeats: True}")
+def damage(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    "overrides, was",
+    "harm, message",
     [
-        ("num_spks: 3", "num_spks: 2, now num_spks: 3"),
-        ("dynamic_mixing: True", "dynamic_mixing: (?i:False, now .*: True)"),
-        ("sample_rate: 16000", "sample_rate: 8000, now"),
+        (lambda f: flip(f / "masknet.ckpt"), "masknet.ckpt: is damaged, in"),
+        (lambda f: flip(f / "optimizer.ckpt"), "optimizer.ckpt: is damaged"),
+        (damage("decoder.ckpt", b""), "CKPT.*: cannot be loaded"),
+        (damage("counter.ckpt", b""), "CKPT.*: cannot be loaded"),
+        (damage("brain.ckpt", b"\0" * 9), "CKPT.*: cannot be loaded"),
+        (damage("CKPT.yaml", b"a: ["), "CKPT.yaml: "),
+        (damage("CKPT.yaml", b"\xff"), "CKPT.yaml: is no UTF-8 text"),
+        (damage("CKPT.yaml", b"si-snr: .nan"), "si-snr is nan; it is no numb"),
+        (lambda f: (f / "encoder.ckpt").unlink(), "CKPT.*: cannot be loaded"),
     ],
 )
-def test_another_training_needs_another_folder(earlier_run, overrides, was):
-    with pytest.raises(InputError, match=f"results: .*{was}.*--output_folder"):
-        check_same_run(*earlier_run, overrides)
+def test_what_is_damaged_is_refused_by_name(tmp_path, harm, message):
+    brain, data = trained(tmp_path)
+    (checkpoint,) = brain.checkpointer.list_checkpoints()
+    harm(checkpoint.path)
+    for use in (
+        lambda brain: brain.fit(brain.hparams.epoch_counter, data, data),
+        lambda brain: brain.evaluate(data, min_key="si-snr"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            use(make_brain(tmp_path, N_epochs=2))
+        assert "\n" not in str(caught.value)
+        assert str(checkpoint.path) in str(caught.value)
 
 
-def test_without_checkpoints_any_training_may_start(earlier_run):
-    folder, recipe = earlier_run
-    shutil.rmtree(folder / "save" / "CKPT+1")
-    check_same_run(folder, recipe, "num_spks: 3")
+def spoil(module):
+    with torch.no_grad():
+        next(module.parameters())[0] = float("nan")
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    tmp_path, ema_decay
+):
+    brain, data = trained(tmp_path, ema_decay=ema_decay)
+    spoil(brain.modules["masknet"])
+    with pytest.raises(InputError, match=": .* holds NaN .*nothing is saved"):
+        save_checkpoint(brain.checkpointer)
+    brain.checkpointer.save_checkpoint()  # as SpeechBrain would
+    assert len(brain.checkpointer.list_checkpoints()) == 2
+    again = make_brain(tmp_path, N_epochs=2, ema_decay=ema_decay)
+    with pytest.raises(InputError, match="holds NaN .* remove .*/CKPT") as no:
+        again.fit(again.hparams.epoch_counter, data, data)
+    shutil.rmtree(str(no.value).split("remove ")[1].split(" to go")[0])
+    again = make_brain(tmp_path, N_epochs=2, ema_decay=ema_decay)
+    again.fit(again.hparams.epoch_counter, data, data)
+
+
+def test_an_optimizer_that_is_not_finite_is_not_saved(tmp_path):
+    brain, _ = trained(tmp_path)
+    state = next(iter(brain.optimizer.state.values()))
+    state["exp_avg_sq"].fill_(float("inf"))  # no weight would ever change
+    with pytest.raises(InputError, match="optimizer: exp_avg_sq of parameter"):
+        save_checkpoint(brain.checkpointer)

@@ -1,6 +1,7 @@
 """What the recipes share around their data; they are run whole elsewhere."""
 
 import copy
+import logging
 import sys
 
 import pytest
@@ -64,13 +65,41 @@ def test_a_shipped_name_is_that_model_whatever_lies_here(tmp_path, monkeypatch):
         _load_weights({"pretrained_model": "./s4m-8k", "modules": modules})
 
 
-def test_unusable_input_ends_in_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (InputError("a.wav:\nis empty"), 2, "error: a.wav: is empty"),
+        (OSError(28, "No space left", "a"), 2, "error: a: No space left"),
+        (SystemExit("minutes and\nsteps"), 2, "error: minutes and steps"),
+        (
+            torch.OutOfMemoryError("CUDA: no"),
+            2,
+            "error: CUDA: no; give a small",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(143), 143, None),
+    ],
+)
+def test_a_script_ends_in_one_line(monkeypatch, capsys, error, code, line):
     monkeypatch.setattr(sys, "argv", ["train.py", "a.yaml"])
+    monkeypatch.setattr(logging, "raiseExceptions", True)
 
     def main(argv):
         assert argv == ["a.yaml"]
-        raise InputError("a.wav:\nis empty")
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         run_script(main)
-    assert ended.value.code == "train.py: error: a.wav: is empty"
+    assert ended.value.code == code
+    printed = capsys.readouterr().err
+    if line is None:
+        assert not printed
+    else:
+        assert printed.startswith(f"train.py: {line}")
+        assert printed.count("\n") == 1
+
+
+def test_a_fault_of_the_program_shows_itself(monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    with pytest.raises(ZeroDivisionError):
+        run_script(lambda argv: 1 / 0)

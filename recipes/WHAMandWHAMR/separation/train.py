@@ -28,6 +28,9 @@ from s4m_sb.training.experiment import (
     tables_used,
 )
 
+NEEDED = """dataset mixture target version data_folder train_data valid_data
+    test_data dynamic_mixing skip_prep""".split()
+
 
 def dataio_prep(hparams, csv_path):
     """The mixtures listed in a CSV, with targets and images."""
@@ -79,9 +82,7 @@ def dynamic_mixing_prep(hparams, num_mixtures, progress):
 
 def main(argv):
     """Prepares the data, trains, evaluates the best checkpoint."""
-    hparams, run_opts = start_experiment(
-        argv, needed=("dataset", "mixture", "target", "version")
-    )
+    hparams, run_opts = start_experiment(argv, needed=NEEDED)
     check_keys(
         hparams["dataset"],
         hparams["mixture"],

@@ -24,6 +24,9 @@ from s4m_sb.training.experiment import (
     tables_used,
 )
 
+NEEDED = """data_folder train_data valid_data test_data dynamic_mixing
+    skip_prep""".split()
+
 
 def dataio_prep(hparams, csv_path):
     """The mixtures listed in a CSV, with their sources."""
@@ -40,7 +43,7 @@ def dataio_prep(hparams, csv_path):
 
 def main(argv):
     """Prepares the data, trains, evaluates the best checkpoint."""
-    hparams, run_opts = start_experiment(argv)
+    hparams, run_opts = start_experiment(argv, needed=NEEDED)
     tables = tables_used(hparams, run_opts)
     if not hparams["skip_prep"]:
         keys = ("data_folder", "save_folder", "num_spks", "sample_rate")

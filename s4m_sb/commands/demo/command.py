@@ -121,8 +121,8 @@ def _page(arguments: argparse.Namespace, folder: str):
     check_matplotlib()
 
     from s4m_sb.commands.demo.page import load_choice, make_page
-    from s4m_sb.commands.devices import check_device
     from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
+    from s4m_sb.system.devices import check_device
 
     check_device(arguments.device)
     sources = [DEFAULT_MODEL, *shipped_names()]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from s4m_sb.commands.devices import check_device
 from s4m_sb.errors import InputError
+from s4m_sb.system.devices import check_device
 
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:x", "cpu:", "meta", ""])
