@@ -67,12 +67,16 @@ def count_macs(modules: dict[str, nn.Module], num_samples: int) -> float:
         The number of operations.
     """
     # Products inside of fused kernels are not seen: attention's fast path is
-    # left, and oneDNN's LSTM is counted by its weights.
+    # left, oneDNN's LSTM is counted by its weights, and S4M's compiled
+    # convolution by what it gives.
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     counter = FlopCounterMode(
         display=False,
-        custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _recurrence_flops},
+        custom_mapping={
+            torch.ops.aten.mkldnn_rnn_layer: _recurrence_flops,
+            torch.ops.s4m_sb.conv: _convolution_flops,
+        },
     )
     try:
         with sdpa_kernel(SDPBackend.MATH), counter:
@@ -87,3 +91,11 @@ def _recurrence_flops(x, input_weight, hidden_weight, *args, **kwargs) -> int:
     num_steps, batch_size, _ = x
     weights = math.prod(input_weight) + math.prod(hidden_weight)
     return 2 * num_steps * batch_size * weights
+
+
+def _convolution_flops(
+    signal, scale, shift, slope, valid, weight, *args, out_shape=None, **kwargs
+) -> int:
+    """Those of a depthwise convolution, from the shapes of its arguments."""
+    assert out_shape is not None
+    return 2 * math.prod(out_shape[0]) * weight[-1]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from s4m_sb.network.fused.deferred import Deferred
+from s4m_sb.network.fused.deferred import Deferred, gated
 from s4m_sb.network.fused.depthwise import DepthwiseConv
 from s4m_sb.network.norm import GlobalNorm
 
@@ -113,6 +113,4 @@ class Fusion(nn.Module):
             ``[B, L, C]``.
         """
         coarse = coarse.computed()  # two read it
-        gate = self.gate(coarse).sigmoid()
-        value = self.value(coarse).read()
-        return self.local(local).then(gate, value)
+        return gated(self.local(local), self.gate(coarse), self.value(coarse))

@@ -45,6 +45,12 @@ class MemoryBound(TorchDispatchMode):
         self.most_bytes = most_bytes
         self.num_bytes = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and asking would load the compiler: a
+        # second in every process that loads a model.
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = kwargs or {}
         inputs = [value for value in args if isinstance(value, torch.Tensor)]

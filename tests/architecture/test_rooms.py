@@ -32,7 +32,8 @@ TOP_OF_THE_PACKAGE = """
 TOP_OF_THE_REPOSITORY = """
     .ci .gitignore .pre-commit-config.yaml .yamllint.yaml CHANGELOG.md
     CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md benchmarks contrib
-    constraints.txt examples pyproject.toml recipes s4m_sb setup.cfg tests
+    constraints.txt examples pyproject.toml recipes s4m_sb setup.cfg
+    setup.py tests
 """.split()
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from s4m_sb.network.fused import compiled
 from s4m_sb.network.fused.moments import Moments, channel_moments
 
 Parts = tuple[
@@ -60,11 +61,15 @@ class Deferred:
 
     @classmethod
     def made(
-        cls, signal: torch.Tensor, mask: torch.Tensor | None
+        cls,
+        signal: torch.Tensor,
+        mask: torch.Tensor | None,
+        moments: Moments | None = None,
     ) -> "Deferred":
         """Of a signal that nobody else holds; for this folder alone."""
         x = cls.__new__(cls)
         x._become(_Stored(signal, mask, ours=True))
+        x._stored.known = moments
         return x
 
     def _become(
@@ -103,6 +108,11 @@ class Deferred:
     def mask(self) -> torch.Tensor | None:
         """Which frames count, ``[B, L, 1]``; None: all."""
         return self._stored.mask
+
+    @property
+    def valid(self) -> torch.Tensor | None:
+        """How many frames of each item count, ``[B]``; None: all."""
+        return self._stored.valid()
 
     @property
     def moments(self) -> Moments:
@@ -151,9 +161,14 @@ class Deferred:
                 shift = (
                     scale * offset
                     if shift is None
-                    else scale_shift(scale, offset, shift)
+                    else torch.addcmul(shift, offset, scale)
                 )
             scale = before * scale
+        x = Deferred.__new__(Deferred)
+        return x._become(self._stored, scale, shift)
+
+    def regained(self, scale: torch.Tensor, shift: torch.Tensor) -> "Deferred":
+        """The signal with another scale and shift; for this folder alone."""
         x = Deferred.__new__(Deferred)
         return x._become(self._stored, scale, shift)
 
@@ -178,15 +193,6 @@ class Deferred:
             return self
         h = self.value()
         return Deferred.made(h, self.mask) if torch.is_grad_enabled() else self
-
-    def sigmoid(self) -> torch.Tensor:
-        """The sigmoid of the signal, ``[B, L, C]``."""
-        h = self.value()
-        if torch.is_grad_enabled() or not self._stored.is_free():
-            return torch.sigmoid(h)
-        y = torch.sigmoid_(h)
-        del self._stored  # there is nothing left to be read
-        return y
 
     def read(self) -> torch.Tensor:
         """The signal itself, ``[B, L, C]``."""
@@ -216,7 +222,7 @@ class Deferred:
 class _Stored:
     """A signal, for all that hold it."""
 
-    __slots__ = ("holders", "known", "mask", "ours", "signal")
+    __slots__ = ("count", "holders", "known", "mask", "ours", "signal")
 
     def __init__(
         self, signal: torch.Tensor, mask: torch.Tensor | None, ours: bool
@@ -226,15 +232,28 @@ class _Stored:
         self.ours = ours  # nobody but those who are counted holds it
         self.holders = 0
         self.known: Moments | None = None
+        self.count: torch.Tensor | None = None
 
     def is_free(self) -> bool:
         """Whether its only holder may overwrite it."""
         return self.ours and self.holders == 1
 
+    def valid(self) -> torch.Tensor | None:
+        """How many frames of each item count; those are its first ones."""
+        if self.count is None and self.mask is not None:
+            self.count = self.mask.sum((1, 2)).long()
+        return self.count
+
     def moments(self) -> Moments:
         """Of the signal as it is stored, found once."""
         if self.known is None:
-            self.known = channel_moments(self.signal, self.mask)
+            if compiled.fits(self.signal):
+                self.signal, *found = compiled.with_moments(
+                    self.signal, self.valid()
+                )
+                self.known = Moments(*found)
+            else:
+                self.known = channel_moments(self.signal, self.mask)
         return self.known
 
 
@@ -256,23 +275,73 @@ def written(
     slope: torch.Tensor | None = None,
     in_place: bool = False,
 ) -> torch.Tensor:
-    """PReLU(signal · scale + shift), ``[B, L, C]``; see `Parts`."""
-    in_place = in_place and not torch.is_grad_enabled()
+    """PReLU(signal · scale + shift), ``[B, L, C]``; see `Parts`.
+
+    With gradients it keeps nothing but what it is given; without them it may
+    be asked to write it ``in_place`` of the signal.
+    """
+    if torch.is_grad_enabled():
+        return _Written.apply(signal, scale, shift, slope)
+    in_place = in_place and (scale is None or signal.dtype == scale.dtype)
+    alone = slope is None or scale is None  # one pass in PyTorch as well
+    if not (in_place and alone) and compiled.fits(signal, scale, shift, slope):
+        return compiled.read(signal, scale, shift, slope)
     h = signal
     if scale is not None and shift is not None:
         frames = (scale.shape[1], -1)
-        h = scale_shift(
-            h.unflatten(1, frames),  # [B, P, L / P, C]
-            scale.unsqueeze(2),
+        h = h.unflatten(1, frames)  # [B, P, L / P, C]
+        h = torch.addcmul(
             shift.unsqueeze(2),
-            in_place,
+            h,
+            scale.unsqueeze(2),
+            out=h if in_place else None,
         ).flatten(1, 2)
-        in_place = not torch.is_grad_enabled()
+        in_place = True
     if slope is None:
         return h
     if in_place and h.device.type == "cpu":
         return F.leaky_relu_(h, float(slope))
-    return _PReLU.apply(h, slope)
+    return torch.prelu(h, slope.to(h.dtype))
+
+
+class _Written(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *parts):
+        ctx.save_for_backward(*parts)
+        return written(*parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return gradients(ctx.saved_tensors, grad, ctx.needs_input_grad)
+
+
+def gated(x: Deferred, gate: Deferred, value: Deferred) -> Deferred:
+    """``x · σ(gate) + value``.
+
+    Arguments
+    ---------
+    x : Deferred
+        ``[B, L, C]``.
+    gate, value : Deferred
+        ``[B, P, C]``, stretched to x as by `Deferred.then`.
+
+    Returns
+    -------
+    Deferred
+        ``[B, L, C]``.
+    """
+    compiles = all(
+        part.scale is not None
+        and part.scale.shape[1] == 1
+        and part.slope is None
+        and compiled.fits(*part.parts)
+        for part in (x, gate, value)
+    )
+    if not compiles or gate.num_frames > x.num_frames:
+        return x.then(torch.sigmoid(gate.value()), value.value())
+    (_, *gains, _), (*g, _), (*v, _) = x.parts, gate.parts, value.parts
+    return x.regained(*compiled.gate(*g, *v, *gains))  # type: ignore[arg-type]
 
 
 def linear(x: Deferred, layer: nn.Linear) -> Deferred:
@@ -290,12 +359,19 @@ def linear(x: Deferred, layer: nn.Linear) -> Deferred:
     Deferred
         ``[B, L, D]``.
     """
+    # The bias of a wide result waits as well: it would be a pass of its own.
+    wide = layer.out_features > layer.in_features
+    bias = None if wide else layer.bias
     waits = x.scale is not None or x.slope is not None
     if waits and torch.is_grad_enabled():
-        y = _Linear.apply(*x.parts, layer.weight, layer.bias)
+        y = _Linear.apply(*x.parts, layer.weight, bias)
     else:
-        y = F.linear(x.value(), layer.weight, layer.bias)
-    return Deferred.made(y, x.mask)
+        y = F.linear(x.value(), layer.weight, bias)
+    z = Deferred.made(y, x.mask)
+    if not wide:
+        return z
+    shift = layer.bias.view(1, 1, -1)
+    return z.then(torch.ones_like(shift), shift)
 
 
 class _Linear(torch.autograd.Function):
@@ -344,6 +420,8 @@ def gradients(
         The gradients of signal, scale, shift and slope.
     """
     signal, scale, shift, slope = parts
+    if grad.dtype == torch.float32 and compiled.fits(*parts):
+        return compiled.read_backward(*parts, grad)
     grad_slope = None
     if slope is not None:
         before = written(signal, scale, shift)
@@ -367,18 +445,6 @@ def gradients(
     )
 
 
-class _PReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, slope):
-        ctx.save_for_backward(x, slope)
-        return torch.prelu(x, slope.to(x.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return _prelu_backward(grad, *ctx.saved_tensors)
-
-
 def _prelu_backward(
     grad: torch.Tensor, before: torch.Tensor, slope: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -395,55 +461,6 @@ def _prelu_backward(
             grad, before, slope.to(before.dtype)
         )
     return grad, grad_slope.sum(dtype=slope.dtype).reshape(slope.shape)
-
-
-def scale_shift(
-    x: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
-    in_place: bool = False,
-) -> torch.Tensor:
-    """x · scale + shift, where scale and shift broadcast to x or x to them.
-
-    Arguments
-    ---------
-    x, scale, shift : torch.Tensor
-        Of shapes that broadcast.
-    in_place : bool
-        x, of the result's shape, may be overwritten. No gradients then.
-
-    Returns
-    -------
-    torch.Tensor
-        The result.
-
-    Example
-    -------
-    >>> scale_shift(torch.ones(2, 3), torch.tensor(2.0), torch.tensor(1.0))
-    tensor([[3., 3., 3.],
-            [3., 3., 3.]])
-    """
-    if in_place and x.dtype == scale.dtype:
-        return torch.addcmul(shift, x, scale, out=x)
-    return _ScaleShift.apply(x, scale, shift)
-
-
-class _ScaleShift(torch.autograd.Function):
-    """A broadcast multiply-add with as few passes backward as there can be."""
-
-    @staticmethod
-    def forward(ctx, x, scale, shift):
-        ctx.save_for_backward(x, scale)
-        ctx.shift_shape = shift.shape
-        return torch.addcmul(shift, x, scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, scale = ctx.saved_tensors
-        return _scale_shift_backward(
-            grad, x, scale, ctx.shift_shape, ctx.needs_input_grad
-        )
 
 
 def _scale_shift_backward(grad, x, scale, shift_shape, needed):

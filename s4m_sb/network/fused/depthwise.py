@@ -15,8 +15,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from s4m_sb.errors import InputError
+from s4m_sb.network.fused import compiled
 from s4m_sb.network.fused.deferred import Deferred, gradients, written
-from s4m_sb.network.fused.moments import masked
+from s4m_sb.network.fused.moments import Moments, masked
 
 BLOCK_FRAMES = 512  # frames multiplied while they are in the CPU's cache
 
@@ -99,13 +100,24 @@ class DepthwiseConv(nn.Module):
         left = self.kernel_size - 1
         if self.padding == "both":
             left //= 2
+        mask = None if x.mask is None else x.mask[:, ::stride]
+        if (
+            self.kernel_size == compiled.TAPS
+            and stride <= 2
+            and weight.dtype == torch.float32
+            and compiled.fits(*x.parts)
+        ):
+            y, *found = compiled.conv(
+                *x.parts, x.valid, weight, bias, stride, left
+            )
+            return Deferred.made(y, mask, Moments(*found))
         if torch.is_grad_enabled():
             y = _DepthwiseConv.apply(
                 *x.parts, x.mask, weight, bias, stride, left
             )
         else:
             y = _convolve(masked(x.value(), x.mask), weight, bias, stride, left)
-        return Deferred.made(y, None if x.mask is None else x.mask[:, ::stride])
+        return Deferred.made(y, mask)
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,9 @@ from torch import nn
 
 from s4m_sb.network.fused.deferred import (
     Deferred,
+    gated,
     gradients,
     linear,
-    scale_shift,
     written,
 )
 from s4m_sb.network.fused.depthwise import DepthwiseConv
@@ -89,20 +89,38 @@ def test_reading(parts):
     agree(parts, written(*parts), written_out(*parts))
 
 
-def test_a_sigmoid(parts):
+@pytest.mark.parametrize("frames", [1, 4, 12, 24])
+def test_a_signal_gated_by_others(parts, frames):
     parts = with_gradients(parts)
-    expected = torch.sigmoid(written_out(*parts))
-    agree(parts, deferred(parts).sigmoid(), expected)
+    gate, value = normal(2, frames, 3), normal(2, frames, 3)
+    others = [v.requires_grad_() for v in (gate, value)]
+    times = max(1, 12 // frames)
+    seen = [
+        v[:, :: max(1, frames // 12)].repeat_interleave(times, 1)
+        for v in others
+    ]
+    expected = written_out(*parts) * torch.sigmoid(seen[0]) + seen[1]
+    ours = gated(deferred(parts), Deferred(gate), Deferred(value)).read()
+    agree(parts, ours, expected, others)
     with torch.no_grad():
-        copy = [v if v is None else v.clone() for v in parts]
-        ours = deferred(copy, made=True).sigmoid()
-    # float64; without gradients it is done in place
-    torch.testing.assert_close(ours, expected, atol=1e-15, rtol=0)
+        scale, shift = normal(2, 1, 3), normal(2, 1, 3)
+        x = Deferred(parts[0]).regained(scale, shift)
+    torch.testing.assert_close(
+        x.read(), parts[0] * scale + shift, atol=1e-14, rtol=0
+    )  # float64
 
 
-def test_a_linear_map(parts):
+@pytest.mark.parametrize("widths", [(3, 5), (5, 3)])
+def test_a_linear_map(parts, widths):
+    # The bias of the wider one waits.
     parts = with_gradients(parts)
-    layer = nn.Linear(3, 5).double()
+    layer = nn.Linear(*widths).double()
+    if widths[0] == 5:
+        parts = [
+            v if v is None or v.shape[-1] == 1 else v[..., [0, 1, 2, 0, 1]]
+            for v in parts
+        ]
+        parts = with_gradients([v if v is None else v.detach() for v in parts])
     agree(
         parts,
         linear(deferred(parts), layer).read(),
@@ -196,7 +214,7 @@ def test_what_the_caller_holds_is_never_overwritten(parts, gradients_on):
         before = [h.clone() for h in handed]
         x.then(scale).read()
         x.pool(4)
-        x.sigmoid()
+        gated(x, x, x).read()
         del x
     assert torch.equal(parts[0], signal)
     for h, value in zip(handed, before, strict=True):
@@ -255,7 +273,7 @@ def test_readers_keep_their_inputs_alone(read):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_gradients_under_autocast(dtype):
     parts = with_gradients(drawn("P = 4", torch.float32))
-    layer, conv = nn.Linear(3, 5), DepthwiseConv(3, 5)
+    layer, conv = nn.Linear(3, 3), DepthwiseConv(3, 5)
     parameters = [*parts[:3], *layer.parameters(), *conv.parameters()]
 
     def outputs():
@@ -287,29 +305,12 @@ def test_gradients_for_a_reader(parts):
         torch.testing.assert_close(mine, right, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "scale_shape, shift_shape",
-    [((2, 1, 3), (2, 1, 3)), ((3,), (2, 1, 3)), ((2, 4, 3), (2, 4, 3))],
-)
-def test_scale_and_shift_are_a_multiply_add(scale_shape, shift_shape):
-    inputs = [
-        torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((2, 4, 3), scale_shape, shift_shape)
-    ]
-    x, scale, shift = inputs
-    # float64, one rounding more or less
-    torch.testing.assert_close(
-        scale_shift(*inputs), x * scale + shift, atol=1e-15, rtol=1e-15
-    )
-    assert torch.autograd.gradcheck(scale_shift, inputs)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_scale_and_shift_of_half_precision(dtype):
-    x = torch.randn(2, 4, 3).to(dtype).requires_grad_()
+def test_a_signal_of_half_precision_is_read_in_float32(dtype):
+    signal = torch.randn(2, 4, 3).to(dtype).requires_grad_()
     scale = torch.randn(2, 1, 3, requires_grad=True)
     shift = torch.randn(2, 1, 3, requires_grad=True)
-    y = scale_shift(x, scale, shift)
-    assert torch.equal(y, torch.addcmul(shift, x.float(), scale))
-    gradients = torch.autograd.grad(y.sum(), [x, scale, shift])
+    y = written(signal, scale, shift)
+    assert torch.equal(y, torch.addcmul(shift, signal.float(), scale))
+    gradients = torch.autograd.grad(y.sum(), [signal, scale, shift])
     assert [g.dtype for g in gradients] == [dtype] + 2 * [torch.float32]
