@@ -17,6 +17,7 @@ examples:
   s4m export results/s4m-tiny/1234 my_model
   s4m export results/s4m-tiny/1234 my_model --license apache-2.0 \\
       --data "WSJ0-2mix" --command "python train.py hparams/s4m-tiny.yaml"
+  s4m export results/s4m-tiny/1234 for_the_hub --speechbrain
 """
 
 
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for the card: how it was trained",
     )
     parser.add_argument(
+        "--time",
+        metavar="TEXT",
+        help="for the card: how long training took, and on what",
+    )
+    parser.add_argument(
         "--license",
         metavar="TEXT",
         help="for the card: its licence, such as apache-2.0",
@@ -53,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="use this Markdown file as the card",
+    )
+    parser.add_argument(
+        "--speechbrain",
+        action="store_true",
+        help="make a folder that SpeechBrain can load without this package, "
+        "which can load it as well",
     )
     parser.add_argument(
         "--force",
@@ -86,7 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
         data=arguments.data,
         license=arguments.license,
         command=arguments.training_command,
+        time=arguments.time,
         force=arguments.force,
         trusted=arguments.trust,
+        speechbrain=arguments.speechbrain,
     )
     print(f"{arguments.results_dir} -> {out_dir}")

@@ -4,6 +4,7 @@ Written for a model that is exported, read for ``s4m models``.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ import yaml
 from s4m_sb.system.files import is_inside
 
 MOST_CHARACTERS = 10**6  # that are read of a card
+
+
+CITING = """\
+Please cite S4M (Chen et al., "A Neural State-Space Modeling Approach to
+Efficient Speech Separation", Interspeech 2023,
+https://arxiv.org/abs/2305.16932) and SpeechBrain (Ravanelli et al.,
+"Open-Source Conversational AI with SpeechBrain 1.0", 2024,
+https://arxiv.org/abs/2407.00463)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ def model_card(
     results: dict[str, float | str],
     facts: dict,
     titles: dict[str, str],
+    alone: Sequence[str] = (),
 ) -> str:
     """Writes the model card, Markdown with the Hub's front matter.
 
@@ -71,10 +81,13 @@ def model_card(
     results : dict
         What was measured: numbers for a table, text for a list.
     facts : dict
-        What else is known: any of "Data", "Command", "License".
+        What else is known: any of "Data", "Command", "Training time",
+        "License".
     titles : dict
         Which of the results are scores for the Hub, and what it calls them;
         `s4m_sb.metrics.card_titles`.
+    alone : sequence of str
+        Python that separates with SpeechBrain alone, if that can be done.
 
     Returns
     -------
@@ -131,6 +144,9 @@ def model_card(
         lines += [f"| {k} | {_number(v)} |" for k, v in measured.items()]
         lines.append("")
     lines += [f"- {key}: {value}" for key, value in said.items()]
+    if alone:
+        lines += ["", "Without s4m_sb, SpeechBrain loads it as well:", ""]
+        lines += ["```python", *alone, "```", "", CITING]
     return "\n".join(lines) + "\n"
 
 

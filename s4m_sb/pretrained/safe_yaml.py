@@ -43,6 +43,7 @@ from s4m_sb.pretrained.references import (
     resolve,
     tuple_inside,
 )
+from s4m_sb.pretrained.speechbrain_yaml import ALIASES
 
 READS_OR_RUNS = ("!include:", "!applyref:")
 HOW_TO_TRUST = (
@@ -108,7 +109,7 @@ def may_build(name: str) -> bool:
     >>> may_build("os.system"), may_build("torch.nn.init.torch.load")
     (False, False)
     """
-    if name in NAMES:
+    if name in NAMES or name in ALIASES:  # which is built as what it names
         return True
     if not name.startswith("torch.nn."):
         return False
@@ -305,7 +306,7 @@ def _built(node: Any, built: dict[int, Any]) -> Any:
     arguments = value if isinstance(value, list) else []
     for place, argument in [*options.items(), *enumerate(arguments, 1)]:
         _check_number(argument, place, node)
-    found: Any = pydoc.locate(name)
+    found: Any = pydoc.locate(ALIASES.get(name, name))
     if kind == "!name":
         return partial(found, *arguments, **options) if value else found
     try:

@@ -24,6 +24,15 @@ from s4m_sb.pretrained.card import model_card
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model_yaml import MODULES, NUMBERS, model_yaml
 from s4m_sb.pretrained.safe_yaml import check_part, load_checked
+from s4m_sb.pretrained.speechbrain_yaml import (
+    CUSTOM,
+    CUSTOM_FILE,
+    UPSTREAM,
+    alone_code,
+    custom_module,
+    has_s4m,
+    speechbrain_yaml,
+)
 from s4m_sb.system.files import replacing
 from s4m_sb.training.checkpoints import SCORE, check_meta, is_whole
 
@@ -39,8 +48,10 @@ def export_model(
     data: str | None = None,
     license: str | None = None,
     command: str | None = None,
+    time: str | None = None,
     force: bool = False,
     trusted: bool = False,
+    speechbrain: bool = False,
 ) -> Path:
     """Makes a model folder out of the best checkpoint of a training run.
 
@@ -64,12 +75,18 @@ def export_model(
         Its licence, for the card; best an identifier such as "apache-2.0".
     command : str, optional
         How it was trained, for the card.
+    time : str, optional
+        How long that took, and on what, for the card.
     force : bool
         Replace ``out_dir`` if it is a model folder.
     trusted : bool
         Run whatever the run's YAML names as its network, such as one of one's
         own; `S4MSeparation` will have to trust the model, too. Otherwise the
         run may come from anybody.
+    speechbrain : bool
+        Write the networks in SpeechBrain's names, so that the folder needs
+        SpeechBrain alone: its own class, or where the installed SpeechBrain
+        does not have it, a file ``custom.py`` for its ``foreign_class``.
 
     Returns
     -------
@@ -91,9 +108,19 @@ def export_model(
     training = _read(hyperparams)
     text = model_yaml(training, hyperparams, trusted)
     model = _load(text, training, hyperparams, trusted)
+    custom = None
+    if speechbrain:
+        text = speechbrain_yaml(text, UPSTREAM if has_s4m() else CUSTOM)
+        if f"!new:{CUSTOM}." in text:
+            custom = custom_module()
     checkpoint = best_checkpoint(results_dir)
     if card is None:
-        facts = {"Data": data, "Command": command, "License": license}
+        facts = {
+            "Data": data,
+            "Command": command,
+            "Training time": time,
+            "License": license,
+        }
         markdown = model_card(
             name or out_dir.resolve().name,
             {
@@ -103,6 +130,7 @@ def export_model(
             _results(results_dir, checkpoint),
             {key: value for key, value in facts.items() if value},
             card_titles(),
+            alone_code(text) if speechbrain else (),
         )
     elif Path(card).is_file():
         markdown = _read(Path(card))
@@ -117,6 +145,8 @@ def export_model(
         built.mkdir()
         (built / "hyperparams.yaml").write_text(text, encoding="utf-8")
         (built / "README.md").write_text(markdown, encoding="utf-8")
+        if custom is not None:
+            (built / CUSTOM_FILE).write_text(custom, encoding="utf-8")
         _copy_parameters(checkpoint, model["modules"], built)
         _move_into_place(built, out_dir, Path(temporary) / "old")
     return out_dir
@@ -171,7 +201,8 @@ def _check_free(out_dir: Path, force: bool) -> None:
         return
     if not force:
         raise InputError(f"{out_dir}: exists; --force replaces a model folder")
-    others = set(os.listdir(out_dir)) - FILES if out_dir.is_dir() else {out_dir}
+    known = FILES | {CUSTOM_FILE}
+    others = set(os.listdir(out_dir)) - known if out_dir.is_dir() else {out_dir}
     if others:
         raise InputError(
             f"{out_dir}: is no model folder (it has {sorted(others)[0]}), "

@@ -264,3 +264,33 @@ def test_a_checkpoint_that_is_being_written_is_named(tmp_path):
     with pytest.raises(InputError, match="CKPT.half: has not been written"):
         export_model(tmp_path / "run", tmp_path / "my-model")
     assert half.exists()
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_folder_for_speechbrain_alone(tmp_path, monkeypatch, has):
+    """Its own class names, or a file of the folder until it has them."""
+    monkeypatch.setattr("s4m_sb.training.export.has_s4m", lambda: has)
+    train(tmp_path / "run")
+    ours = export_model(tmp_path / "run", tmp_path / "ours")
+    out = export_model(
+        tmp_path / "run", tmp_path / "model", speechbrain=True, time="2 h"
+    )
+    text = (out / "hyperparams.yaml").read_text("utf-8")
+    assert "s4m_sb" not in text
+    module = "speechbrain.lobes.models.s4m" if has else "custom"
+    assert f"MaskNet: !new:{module}.S4MMaskNet\n" in text
+    assert (out / "custom.py").exists() is not has
+    card = (out / "README.md").read_text("utf-8")
+    assert "- Training time: 2 h\n" in card
+    name = "SepformerSeparation.from_hparams(" if has else "foreign_class("
+    assert f'model = {name}"PATH_OF_THIS_FOLDER")' in card
+    mixture = torch.randn(1, 4000)
+    voices = [
+        S4MSeparation.from_hparams(folder).separate_batch(mixture)
+        for folder in (ours, out)
+    ]
+    # Another decoder sums up in another order.
+    torch.testing.assert_close(*voices, rtol=0, atol=1e-5)
+    # It is replaced like any other model folder.
+    export_model(tmp_path / "run", out, force=True)
+    assert not (out / "custom.py").exists()
