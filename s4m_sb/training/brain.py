@@ -7,7 +7,8 @@ checkpoints and distributed training.
 
 Above this file: `experiment.py`. Below it:
 `network/separate.py`, `keys.py`, `augment.py`, `objective.py`, `optimizer.py`,
-`schedule.py`, `averaging.py`, `checkpoints.py`, `evaluation.py`, `summary.py`.
+`schedule.py`, `averaging.py`, `checkpoints.py`, `scores.py`, `evaluation.py`,
+`summary.py`, `logs.py`.
 """
 
 import logging
@@ -21,7 +22,6 @@ import torch
 from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.distributed import get_rank, if_main_process
 from speechbrain.utils.logger import get_logger
-from speechbrain.utils.train_logger import FileTrainLogger
 
 from s4m_sb import metrics
 from s4m_sb.errors import InputError
@@ -31,6 +31,7 @@ from s4m_sb.training.averaging import TRAINING_WEIGHTS, WeightAverage
 from s4m_sb.training.checkpoints import SCORE, recover, save_checkpoint
 from s4m_sb.training.evaluation import Evaluation
 from s4m_sb.training.keys import with_defaults
+from s4m_sb.training.logs import Logs
 from s4m_sb.training.objective import (
     Separated,
     item_losses,
@@ -49,7 +50,8 @@ from s4m_sb.training.schedule import (
     at_epoch,
     limit_rates,
 )
-from s4m_sb.training.summary import about_test, task
+from s4m_sb.training.scores import ItemScores
+from s4m_sb.training.summary import about_test
 
 logger = get_logger(__name__)
 
@@ -113,27 +115,13 @@ class SeparationBrain(sb.Brain):
             self.max_grad_norm = self.hparams.clip_grad_norm
         self._items = ""  # of the batch
         self._epoch = 1
-        self._loggers = [self.hparams.train_logger]
-        if self.hparams.use_tensorboard:
-            self._loggers.append(self._tensorboard())
+        self._logs = Logs(self.hparams)
         self._train_set: Any = None
         self._average: WeightAverage | None = None
         if self.hparams.ema_decay is not None:
             self._average = WeightAverage(self.modules, self.hparams.ema_decay)
             if self.checkpointer is not None:
                 self._average.save_in(self.checkpointer)
-
-    def _tensorboard(self) -> Any:
-        from speechbrain.utils.train_logger import TensorboardLogger
-
-        folder = os.path.join(self.hparams.output_folder, "tensorboard")
-        try:
-            return TensorboardLogger(folder)
-        except ImportError as error:
-            raise InputError(
-                "use_tensorboard: needs the package tensorboard; install it "
-                "or leave the key out"
-            ) from error
 
     # ------------------------------------------------------------ forward
 
@@ -412,8 +400,7 @@ class SeparationBrain(sb.Brain):
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Prepares a stage; data that are drawn on the fly are drawn anew."""
-        self._losses_of_items: list[torch.Tensor] = []
-        self._improvements: list[torch.Tensor] = []
+        self._scores = ItemScores(with_improvement=stage == sb.Stage.VALID)
         if stage == sb.Stage.TRAIN:
             self._epoch = 1 if epoch is None else epoch
             if hasattr(self._train_set, "set_epoch"):
@@ -453,25 +440,15 @@ class SeparationBrain(sb.Brain):
         """
         with torch.no_grad(), self.evaluation_ctx:
             separated = self.compute_forward(batch, stage)
-            losses = item_losses(self.hparams.loss, separated).detach().cpu()
-        estimate, target, image, mixture, lengths = separated
-        same = mixture.unsqueeze(-1).expand_as(target)
-        silent = metrics.si_snr(
-            estimate=same, target=target, lengths=lengths
-        ).isnan()  # [B, S]
-        losses = losses.masked_fill(silent.all(1).cpu(), torch.nan)
-        self._check_finite(batch.id, estimate, losses, silent.all(1).cpu())
-        self._losses_of_items.append(losses)
-        if stage == sb.Stage.VALID:
-            order = metrics.assign(estimate, target, lengths)
-            improvement = metrics.si_snr_i(
-                estimate=metrics.reorder(estimate, order),
-                target=target,
-                mixture=mixture,
-                lengths=lengths,
-            )  # [B, S]
-            self._improvements.append(improvement.nanmean(1).cpu())
-        elif if_main_process():
+            losses = item_losses(self.hparams.loss, separated)
+        try:
+            loss = self._scores.add(batch.id, separated, losses)
+        except InputError as error:
+            raise InputError(f"epoch {self._epoch}: {error}; {ADVICE}") from (
+                error
+            )
+        if stage == sb.Stage.TEST and if_main_process():
+            estimate, target, image, mixture, lengths = separated
             conditions = {}
             if self.hparams.mixture not in (None, "mix_clean"):
                 conditions["input_snr_db"] = metrics.input_snr(
@@ -482,24 +459,7 @@ class SeparationBrain(sb.Brain):
             self._evaluation.add(
                 batch.id, estimate, target, mixture, lengths, conditions
             )
-        return losses.nanmean()
-
-    def _check_finite(
-        self,
-        ids: list[str],
-        estimate: torch.Tensor,
-        losses: torch.Tensor,
-        silent: torch.Tensor,
-    ) -> None:
-        """Refuses what no average would show: NaN means silence there."""
-        usable = estimate.isfinite().flatten(1).all(1).cpu()
-        usable &= losses.isfinite() | silent
-        for name, finite in zip(ids, usable.tolist(), strict=True):
-            if not finite:
-                raise InputError(
-                    f"epoch {self._epoch}: the voices of {name}, or their "
-                    f"loss, are not finite; {ADVICE}"
-                )
+        return loss
 
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
@@ -516,14 +476,15 @@ class SeparationBrain(sb.Brain):
             The epoch; None for TEST.
         """
         if stage == sb.Stage.TRAIN:
+            if self.nonfinite_count >= self.step > 0:
+                raise InputError(
+                    f"epoch {epoch}: no batch has a finite loss; {ADVICE}"
+                )
             self._train_stats = {"loss": stage_loss}
             return
-        # Means over the items that are not silent, whatever the batches.
-        stats = {"loss": float(torch.cat(self._losses_of_items).nanmean())}
+        stats = self._scores.means()
         if stage == sb.Stage.VALID and epoch is not None:
-            improvement = torch.cat(self._improvements).nanmean()
-            stats["si-snr_i"] = float(improvement)
-            self._log(
+            self._logs.write(
                 {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]},
                 train_stats=self._train_stats,
                 valid_stats=stats,
@@ -561,13 +522,4 @@ class SeparationBrain(sb.Brain):
                 precision=self.eval_precision,
             )
             stats |= self._evaluation.close(about)
-        self._log({"Epoch loaded": loaded}, test_stats=stats)
-
-    def _log(self, stats_meta: dict[str, Any], **stats: Any) -> None:
-        # On every rank: log_stats itself writes on the first one alone, and
-        # then waits for the others.
-        for train_logger in self._loggers:
-            meta = stats_meta
-            if isinstance(train_logger, FileTrainLogger):  # others plot numbers
-                meta = {**stats_meta, **task(self.hparams)}
-            train_logger.log_stats(stats_meta=meta, **stats)
+        self._logs.write({"Epoch loaded": loaded}, test_stats=stats)

@@ -2,8 +2,9 @@
 
 The output folder holds the YAML that it was started with. The network, the
 data's task and what makes its checkpoints one training stay as they are: the
-loss by which the best one is chosen, the seed, the optimizer's kind. Whatever else is given anew takes effect, the learning rate and its
-schedule included, and is said in one line.
+loss by which the best one is chosen, the seed, the optimizer's kind. Whatever
+else is given anew takes effect, the learning rate and its schedule included,
+and is said in one line.
 
 Above this file: `experiment.py`. Below it: `pretrained/model_yaml.py`.
 """

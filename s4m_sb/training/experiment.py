@@ -106,7 +106,7 @@ def start_experiment(
         if not (test_only and told.is_file()):  # that of the training
             _write_hparams(told, hparams_file, overrides)
     sb.create_experiment_directory(
-        folder, **_log_config(run_opts), overrides=overrides
+        experiment_directory=folder, **_log_config(run_opts)
     )
     if changes and not run_opts["test_only"]:
         logger.warning("%s: goes on with %s", folder, ", ".join(changes))

@@ -266,7 +266,9 @@ def with_defaults(hparams: dict[str, Any] | None) -> dict[str, Any]:
 
 def _check_loss(loss: Any) -> None:
     try:
-        inspect.signature(loss).bind("target", "estimate")
+        signature = inspect.signature(loss)
+        context = {"mixture", "lengths"} & set(signature.parameters)
+        signature.bind("target", "estimate", **dict.fromkeys(context))
     except (TypeError, ValueError) as error:
         raise InputError(
             f"loss is called as loss(target, estimate): {error}"

@@ -596,7 +596,7 @@ def test_tensorboard_writes_events(tmp_path):
     data = make_dataset(make_items([400] * 2))
     brain.fit(brain.hparams.epoch_counter, data, data)
     brain.evaluate(data)
-    brain._loggers[1].writer.close()
+    brain._logs._loggers[1].writer.close()
     log = (tmp_path / "train_log.txt").read_text()
     assert log.count(", target: reverb - ") == 2  # beside every number
     from tensorboard.backend.event_processing import event_accumulator
@@ -673,6 +673,15 @@ def test_a_training_gives_up_on_a_loss_that_is_not_finite(tmp_path, caplog):
     assert caplog.text.count("the batch is left out") == 3
     for parameter in brain.modules.parameters():
         assert parameter.isfinite().all()
+    assert not brain.checkpointer.list_checkpoints()
+
+
+def test_an_epoch_without_a_finite_loss_is_no_epoch(tmp_path):
+    """Fewer batches than patience: the log would say 0.0 of each epoch."""
+    data = make_dataset(make_items([300] * 2))
+    brain = make_brain(tmp_path, loss=nan_after(0), skip_nonfinite_grads=True)
+    with pytest.raises(InputError, match="epoch 1: no batch has a finite loss"):
+        brain.fit(brain.hparams.epoch_counter, data, data)
     assert not brain.checkpointer.list_checkpoints()
 
 

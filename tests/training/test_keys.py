@@ -23,7 +23,7 @@ def test_every_default_is_read_and_none_is_hidden():
     room = Path(keys.__file__).parent
     text = "".join(
         (room / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("brain", "augment", "summary")
+        for name in ("brain", "augment", "logs", "summary")
     )
     read = set(re.findall(r"hparams\.(\w+)", text))
     needed = {"loss", "num_spks", "sample_rate", "train_logger"}
@@ -67,6 +67,7 @@ def test_what_cannot_be_used_is_refused_at_once(given, message):
         ({"ema_decay": "slow"}, "ema_decay is 'slow'; give a number"),
         ({"dataloader_opts": 5}, "dataloader_opts is 5; give keys with val"),
         ({"loss": "si-snr"}, "loss is 'si-snr'; give a function"),
+        ({"loss": lambda x: x}, "loss is called as loss.target, estimate"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; give a function"),
         ({"test_metrics": "sdr"}, "test_metrics is 'sdr'; give a list"),
         ({"checkpointer": "save"}, "checkpointer is 'save'; give SpeechBrain"),
