@@ -193,21 +193,23 @@ class SoundFile(soundfile.SoundFile):
             yield samples
 
 
-def audio_info(path: str | os.PathLike) -> AudioInfo:
+def audio_info(path: str | os.PathLike, counted: bool = False) -> AudioInfo:
     """Reads the header of an audio file.
 
     Arguments
     ---------
     path : str or os.PathLike
         The file.
+    counted : bool
+        Decode the file, as far as it goes, to count its samples.
 
     Returns
     -------
     AudioInfo
         Samples a channel, sample rate in Hz, channels, format. The header
-        of an MP3 file that was cut off promises more samples than it has.
-        Where a header does not say how many there are, as in a FLAC file
-        that came through a pipe, the file is decoded to count them.
+        of an MP3 or FLAC file that was cut off promises more samples than it
+        has. Where a header does not say how many there are, as in a FLAC file
+        that came through a pipe, they are counted.
 
     Raises
     ------
@@ -218,8 +220,8 @@ def audio_info(path: str | os.PathLike) -> AudioInfo:
     try:
         with SoundFile(path) as file:
             num_frames = file.frames
-            if not file.seekable():
-                num_frames = sum(map(len, file.by_blocks()))
+            if counted or not file.seekable():
+                num_frames = sum(map(len, file.by_blocks(partial=True)))
             return AudioInfo(
                 num_frames, file.samplerate, file.channels, file.format
             )

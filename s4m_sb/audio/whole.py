@@ -23,15 +23,23 @@ PIPE_BYTES = (2**31, 2**32)
 PIPE_MARGIN = 2**16
 OGG_PAGE_BYTES = 2**16  # a page is shorter
 XING_WITHIN = 2**12
+ROUNDING_S = 1e-9  # far less than a sample
 
 
-def is_whole(path: str | os.PathLike) -> bool:
+class CutOffWarning(UserWarning):
+    """Of a recording that was cut off, and separated as far as it goes."""
+
+
+def is_whole(path: str | os.PathLike, seconds: float | None = None) -> bool:
     """Tells whether a file holds all that it says it does.
 
     Arguments
     ---------
     path : str or os.PathLike
-        An audio file. A FLAC file is decoded, others are not.
+        An audio file.
+    seconds : float, optional
+        How much of it could be read, if that is known. A FLAC file that says
+        how long it is need not be decoded then; others never are.
 
     Returns
     -------
@@ -59,6 +67,8 @@ def is_whole(path: str | os.PathLike) -> bool:
     """
     with SoundFile(path) as file:
         if file.format == "FLAC":
+            if seconds is not None and file.seekable():
+                return seconds >= file.frames / file.samplerate - ROUNDING_S
             return _can_be_decoded(file)
         log = file.extra_info
     with open(path, "rb") as raw:

@@ -51,6 +51,7 @@ class Report:
         outcome : Outcome
             What became of it.
         """
+        print_warning(outcome)
         if self._as_json:
             self._write(as_json(outcome))
         elif outcome.status == "separated" and not self._quiet:
@@ -63,6 +64,24 @@ class Report:
         with tqdm.external_write_mode(file=sys.stderr):  # of the bars
             self._stream.write(line + "\n")
             self._stream.flush()
+
+
+def print_warning(outcome: Outcome) -> None:
+    """Says on standard error if a recording was cut off.
+
+    Arguments
+    ---------
+    outcome : Outcome
+        What became of it.
+    """
+    if outcome.truncated:
+        were = "were separated" + " before" * outcome.skipped
+        text = (
+            f"s4m: warning: {outcome.recording}: was cut off; its first "
+            f"{outcome.duration_s:.3f} s {were}"
+        )
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
@@ -109,6 +128,7 @@ def as_json(outcome: Outcome) -> str:
             "sample_rate": outcome.sample_rate,
             "duration_s": _rounded(outcome.duration_s),
             "elapsed_s": _rounded(outcome.elapsed_s),
+            "truncated": outcome.truncated,
             "error": outcome.error or None,
         }
     )

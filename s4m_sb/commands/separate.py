@@ -46,6 +46,8 @@ it is done; all messages go to stderr then:
   duration_s   length of the recording; null if it failed
   elapsed_s    time that it took, or null; files that are separated together
                share theirs
+  truncated    whether the recording was cut off: the voices are those of what
+               there is of it, so many seconds as duration_s says
   error        why it failed, or null
 """
 
@@ -169,7 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quiet",
         action="store_true",
-        help="print errors alone: no progress bar, no line for each file",
+        help="print errors and warnings alone: no progress bar, no line for "
+        "each file",
     )
 
 
@@ -258,6 +261,7 @@ def _to_stdout(
     """One recording; its voices are the channels of one WAV file."""
     from s4m_sb.audio.stream import write_channels
     from s4m_sb.commands.pipes import binary_stdout
+    from s4m_sb.commands.reports import print_warning
     from s4m_sb.inference.recordings import find_recordings
 
     with (
@@ -280,6 +284,7 @@ def _to_stdout(
         (outcome,) = separator.separate(recordings)
         if outcome.error:
             raise InputError(outcome.error)
+        print_warning(outcome)
         voices = outcome.voices
         if arguments.voice is not None:
             voices = voices[arguments.voice - 1 : arguments.voice]

@@ -5,6 +5,7 @@ import functools
 import re
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from s4m_sb.audio.files import audio_info, read_audio
+from s4m_sb.audio.whole import CutOffWarning, is_whole
 from s4m_sb.errors import InputError, one_line
 from s4m_sb.inference.interface import S4MSeparation
 from s4m_sb.inference.levels import DEFAULT, Level, normalize_voices
@@ -59,6 +61,9 @@ class Outcome:
         Length of the recording, if it could be read.
     elapsed_s : float, optional
         Time that it took; those separated together share theirs.
+    truncated : bool
+        Whether the recording was cut off, so that the voices are those of
+        what there is of it; see `whole.py`.
     """
 
     recording: Recording
@@ -69,6 +74,7 @@ class Outcome:
     sample_rate: int | None = None
     duration_s: float | None = None
     elapsed_s: float | None = None
+    truncated: bool = False
 
     @property
     def status(self) -> str:
@@ -273,7 +279,9 @@ class FileSeparator:
         failures, read, mixtures = [], [], []
         for recording in recordings:
             try:
-                mixture, _ = read_audio(recording.path, self.sample_rate)
+                mixture, _ = read_audio(
+                    recording.path, self.sample_rate, partial=True
+                )
             except InputError as error:
                 failures.append(self._failure(recording, error))
             else:
@@ -305,7 +313,9 @@ class FileSeparator:
         try:
             if self.picture_width:  # never beside voices that it does not show
                 recording.picture.unlink(missing_ok=True)
-            write(recording.outputs(self.num_spks))
+            with warnings.catch_warnings():  # the outcome says it
+                warnings.simplefilter("ignore", CutOffWarning)
+                write(recording.outputs(self.num_spks))
             if self.picture_width:
                 self._draw(recording, self.picture_width)
             elapsed_s += time.perf_counter() - start
@@ -314,7 +324,7 @@ class FileSeparator:
             return self._failure(recording, error)
 
     def _draw(self, recording: Recording, width: float) -> None:
-        mixture, _ = read_audio(recording.path, self.sample_rate)
+        mixture, _ = read_audio(recording.path, self.sample_rate, partial=True)
         voices = torch.stack(
             [read_audio(path)[0] for path in recording.outputs(self.num_spks)],
             dim=1,
@@ -333,12 +343,14 @@ class FileSeparator:
         voices = tuple(recording.outputs(self.num_spks))
         # Not of the recording, whose header may promise more.
         num_frames = audio_info(voices[0]).num_frames
+        duration_s = num_frames / self.sample_rate
         return Outcome(
             recording,
             voices,
             recording.picture if self.picture_width else None,
             sample_rate=self.sample_rate,
-            duration_s=num_frames / self.sample_rate,
+            duration_s=duration_s,
+            truncated=not is_whole(recording.path, duration_s),
             **more,
         )
 

@@ -5,6 +5,7 @@ also loads, so that one import replaces the other.
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.audio.stream import stream_audio
+from s4m_sb.audio.whole import CutOffWarning, is_whole
 from s4m_sb.errors import InputError
 from s4m_sb.inference.chunking import separate_in_pieces
 from s4m_sb.inference.levels import DEFAULT, Level, bring_to_level
@@ -262,7 +264,8 @@ class S4MSeparation(Pretrained):
         ------
         InputError
             If the file is missing, empty, not audio, or has no samples or
-            NaN ones, or if ``normalize`` is unknown.
+            NaN ones, or if ``normalize`` is unknown. One that was cut off is
+            separated as far as it goes, with a `CutOffWarning`.
         """
         pieces = _pieces(pieces, chunk_s)
         level = Level(self.hparams.num_spks, normalize)
@@ -422,10 +425,12 @@ class S4MSeparation(Pretrained):
 
         sample_rate = self.hparams.sample_rate
         if pieces is None:
-            mixture, _ = read_audio(path, sample_rate)  # [T]
+            mixture, _ = read_audio(path, sample_rate, partial=True)  # [T]
             yield mixture, separate_there(mixture)[0]
+            _warn_if_cut_off(path, len(mixture) / sample_rate)
             return
         info = audio_info(path)
+        num_done = 0
         with tqdm(
             total=info.num_frames / info.sample_rate,
             desc=os.path.basename(path),
@@ -435,14 +440,25 @@ class S4MSeparation(Pretrained):
             disable=not progress,
         ) as bar:
             for mixture, voices in separate_in_pieces(
-                stream_audio(path, sample_rate),
+                stream_audio(path, sample_rate, partial=True),
                 separate_there,
                 pieces,
                 sample_rate,
                 self.device,
             ):
                 yield mixture, voices
+                num_done += len(mixture)
                 bar.update(len(mixture) / sample_rate)
+        _warn_if_cut_off(path, num_done / sample_rate)
+
+
+def _warn_if_cut_off(path: str | os.PathLike, seconds: float) -> None:
+    if not is_whole(path, seconds):
+        warnings.warn(
+            f"{path}: was cut off; its first {seconds:.3f} s were separated",
+            CutOffWarning,
+            stacklevel=3,
+        )
 
 
 def _tensor(name: str, values: Samples) -> torch.Tensor:

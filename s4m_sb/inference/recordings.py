@@ -17,6 +17,8 @@ SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aif", ".aiff", ".au", ".caf", ".rf64", ".sph", ".w64"),
 )
+# The header of one that was cut off says what it had before.
+SAY_MORE = ("FLAC", "MP3", "MPEG")
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,9 @@ class Recording:
         -------
         bool
             True if every voice is as long as the recording, and none is
-            older, unless the recording's own time is still to come. Those of
-            an MP3 file, which may have less than its header says, need be as
-            long as each other only.
+            older, unless the recording's own time is still to come. MP3 and
+            FLAC files, which may have less than their header says, are
+            decoded to tell, if the voices are not as long as that.
 
         Raises
         ------
@@ -113,8 +115,9 @@ class Recording:
         if len(lengths) > 1 or {v.sample_rate for v in voices} != {sample_rate}:
             return False
         length = lengths.pop()
-        if info.format == "MP3":
-            return 0 < length <= num_frames
+        if length != num_frames and info.format in SAY_MORE:
+            info = audio_info(self.path, counted=True)
+            num_frames = info.num_frames_at(sample_rate)
         return length == num_frames
 
 

@@ -85,6 +85,19 @@ def test_a_flac_file_that_was_cut_off_is_refused_where_that_matters(
         list(use(path))
 
 
+def test_what_could_be_read_tells_of_a_flac_file(tmp_path, speech):
+    path = tmp_path / "speech.flac"
+    soundfile.write(path, speech, 8000)
+    seconds = len(speech) / 8000
+    assert is_whole(path, seconds)
+    assert not is_whole(path, seconds - 1 / 8000)
+    path.write_bytes(path.read_bytes()[:-500])
+    counted = audio_info(path, counted=True).num_frames
+    assert counted == len(read_audio(path, partial=True)[0]) < len(speech)
+    assert audio_info(path).num_frames == len(speech)
+    assert not is_whole(path, counted / 8000)
+
+
 def test_a_flac_file_without_a_length_is_whole_if_it_ends(tmp_path, speech):
     path = tmp_path / "speech.flac"
     write_flac_from_pipe(path, speech, 8000)

@@ -405,7 +405,7 @@ def test_several_processes_share_the_work(model, folder, tmp_path):
 
 JSON_KEYS = [
     *("path", "status", "voices", "picture", "sample_rate"),
-    *("duration_s", "elapsed_s", "error"),
+    *("duration_s", "elapsed_s", "truncated", "error"),
 ]
 
 
@@ -428,6 +428,7 @@ def test_json_says_what_became_of_each_file(model, mixture, tmp_path, capsys):
         "picture": str(output / "mix.png"),
         "sample_rate": 8000,
         "duration_s": 1.0,
+        "truncated": False,
         "error": None,
     }
     assert run("separate", mixture, bad, *words) == 2
@@ -440,6 +441,51 @@ def test_json_says_what_became_of_each_file(model, mixture, tmp_path, capsys):
     assert failed["error"].startswith(f"{bad}: cannot be read as audio")
     assert "1 of 2 files were separated before" in captured.err
     assert "1 of 2 files not separated" in captured.err
+
+
+@pytest.mark.parametrize("suffix", ["wav", "ogg", "mp3", "flac"])
+def test_a_recording_that_was_cut_off_is_said_to_be(
+    suffix, model, tmp_path, capsys
+):
+    path = tmp_path / f"call.{suffix}"
+    soundfile.write(path, speak(0, 0, 12.0, 8000), 8000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    output = tmp_path / "out"
+    words = [path, "--output", output, "--model", model, "--json"]
+    for status, before in [("separated", ""), ("skipped", " before")]:
+        assert run("separate", *words) == 0
+        captured = capsys.readouterr()
+        said = json.loads(captured.out)
+        seconds = said["duration_s"]
+        assert (said["status"], said["truncated"]) == (status, True)
+        assert 2 < seconds < 10
+        assert captured.err.splitlines()[0] == (
+            f"s4m: warning: {path}: was cut off; its first {seconds:.3f} s "
+            f"were separated{before}"
+        )
+        assert captured.err.count("cut off") == 1
+    # The rest of it comes, as by rsync, with the time that it always had.
+    path.write_bytes(content)
+    os.utime(path, (0, 0))
+    assert run("separate", *words) == 0
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert (said["status"], said["truncated"]) == ("separated", False)
+    # An MP3 file has what its last frame was filled with, too.
+    assert 12.0 <= said["duration_s"] < 12.2
+    assert captured.err == ""
+
+
+def test_quiet_does_not_hide_that_a_recording_was_cut_off(
+    model, mixture, tmp_path, capsysbinary
+):
+    mixture.write_bytes(mixture.read_bytes()[:-2000])
+    output = ["--output", tmp_path / "out", "--quiet"]
+    for words in (output, ["--output", "-"]):
+        assert run("separate", mixture, *words, "--model", model) == 0
+        (line,) = capsysbinary.readouterr().err.splitlines()
+        assert line.startswith(b"s4m: warning: ") and b"was cut off" in line
 
 
 def test_the_keys_of_json_are_explained(capsys):

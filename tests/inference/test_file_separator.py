@@ -298,7 +298,7 @@ def test_one_too_large_to_be_read_does_not_stop_its_batch(
 ):
     large = recordings[1].path
 
-    def read_or_fail(path, *arguments):
+    def read_or_fail(path, *arguments, **options):
         if path == large:
             raise MemoryError("Unable to allocate 18.3 MiB for an array")
         return read_audio(path, *arguments)
@@ -405,6 +405,49 @@ def test_a_damaged_mp3_is_as_long_as_what_is_in_it(model, tmp_path, options):
     again = separator.done_before(recording)
     assert again is not None
     assert again.duration_s == outcome.duration_s
+    assert outcome.truncated and again.truncated
+
+
+@pytest.mark.parametrize("options", WHOLE_OR_CUT)
+@pytest.mark.parametrize("write", [soundfile.write, write_flac_from_pipe])
+def test_a_flac_file_that_was_cut_off_is_separated_as_far_as_it_goes(
+    model, tmp_path, options, write
+):
+    path = tmp_path / "in" / "call.flac"
+    path.parent.mkdir()
+    write(path, speak(0, 0, 8.0, 8000), 8000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    (recording,) = find_recordings([tmp_path / "in"], tmp_path / "out")
+    separator = FileSeparator(model, picture_width=4, **options)
+    (outcome,) = separator.separate([recording])
+    assert outcome.error == ""
+    assert outcome.truncated
+    found, _ = read_audio(path, partial=True)
+    assert outcome.duration_s == len(found) / 8000 < 7
+    again = separator.done_before(recording)
+    assert again is not None and again.truncated
+    path.write_bytes(whole)
+    os.utime(path, (0, 0))
+    assert separator.done_before(recording) is None
+    (outcome,) = separator.separate([recording])
+    assert (outcome.truncated, outcome.duration_s) == (False, 8.0)
+
+
+def test_no_whole_recording_is_said_to_be_cut_off(model, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for rate in (8000, 44100):
+        for suffix in ("wav", "flac", "ogg", "mp3", "aiff", "au", "w64"):
+            path = folder / f"{suffix}{rate}.{suffix}"
+            soundfile.write(path, speak(0, 0, 1.03, rate), rate)
+    write_flac_from_pipe(folder / "pipe.flac", speak(0, 0, 1.0, 8000), 8000)
+    found = find_recordings([folder], tmp_path / "out")
+    separator = FileSeparator(model)
+    outcomes = list(separator.separate(found))
+    assert len(outcomes) == 15
+    outcomes += [separator.done_before(recording) for recording in found]
+    assert [str(o.recording) for o in outcomes if o.error or o.truncated] == []
 
 
 @pytest.mark.parametrize("options", WHOLE_OR_CUT)

@@ -88,7 +88,9 @@ def separate_recording(
     """
     check_length(path, max_seconds)
     sample_rate = model.hparams.sample_rate
-    signal = torch.cat(list(stream_audio(path, sample_rate)))  # [T]
+    signal = torch.cat(
+        list(stream_audio(path, sample_rate, partial=True))
+    )  # [T]
     if (signal == signal[0]).all():
         raise InputError(f"{path}: is silent; there are no voices in it")
     place = Path(tempfile.mkdtemp(dir=folder)) / Path(path).stem

@@ -307,6 +307,8 @@ def _shown(model_name, mixture, outcome, num_players):
         f"{outcome.recording.path.name}: {len(outcome.voices)} voices in "
         f"{outcome.duration_s:.1f} s, by {model_name}."
     )
+    if outcome.truncated:
+        text += " The recording was cut off there."
     voices = [
         gradio.update(value=str(path), visible=True) for path in outcome.voices
     ]
