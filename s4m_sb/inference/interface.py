@@ -379,19 +379,14 @@ class S4MSeparation(Pretrained):
         mix = mix.to(self.device, dtype)
         if lengths is None:
             return mix, None
-        lengths = _tensor("lengths", lengths).to(self.device)
+        lengths = _tensor("lengths", lengths)
         if lengths.shape != mix.shape[:1]:
             raise InputError(
                 f"lengths {tuple(lengths.shape)} of {len(mix)} mixtures: one "
                 "each is needed"
             )
-        # What was rounded may be a little more than 1; NaN is nothing.
-        if not ((lengths >= 0) & (lengths <= 1 + 1e-6)).all():
-            raise InputError(
-                f"lengths are {lengths.tolist()!s:.99}; give parts of the "
-                "longest, 0 to 1"
-            )
-        return mix, lengths
+        num_samples(lengths.cpu(), mix.shape[1])  # or they are refused
+        return mix, lengths.to(self.device)
 
     @torch.no_grad()  # a graph over all pieces would not be bounded
     def _separate_items(

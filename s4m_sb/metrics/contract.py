@@ -49,7 +49,7 @@ def valid_samples(
             f"lengths has shape {tuple(lengths.shape)}; "
             f"one per item is needed: ({num_items},)"
         )
-    samples = num_samples(lengths.to(target.device), num_frames)
+    samples = num_samples(lengths, num_frames).to(target.device)
     return sample_mask(samples, num_frames).unsqueeze(2)
 
 

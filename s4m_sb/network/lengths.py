@@ -8,6 +8,8 @@ import torch
 
 from s4m_sb.errors import InputError
 
+ROUNDING = 1e-6
+
 
 def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
     """Samples of each item from SpeechBrain's relative lengths.
@@ -15,7 +17,8 @@ def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
     Arguments
     ---------
     lengths : torch.Tensor
-        Parts of the padded length, 0 to 1, ``[B]``.
+        Parts of the padded length, 0 to 1, ``[B]``. On a CPU their values
+        are checked; on a GPU that would wait for it.
     max_samples : int
         The padded length.
 
@@ -27,7 +30,8 @@ def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
     Raises
     ------
     InputError
-        If ``lengths`` is not one number an item.
+        If ``lengths`` is not one number an item, or holds samples, NaN or
+        what is negative.
 
     Example
     -------
@@ -39,8 +43,18 @@ def num_samples(lengths: torch.Tensor, max_samples: int) -> torch.Tensor:
             f"lengths has the shape {list(lengths.shape)}; one an item is "
             "needed, [B]"
         )
+    if not lengths.is_cuda and not _are_parts(lengths):
+        raise InputError(
+            f"lengths are {lengths.tolist()!s:.99}; give parts of the "
+            "longest, 0 to 1"
+        )
     # In float64: float32 cannot count the samples of an hour.
     return (lengths.double() * max_samples).round().long().clamp(1, max_samples)
+
+
+def _are_parts(lengths: torch.Tensor) -> bool:
+    # What was rounded may be a little more than 1; NaN is nothing.
+    return bool(((lengths >= 0) & (lengths <= 1 + ROUNDING)).all())
 
 
 def sample_mask(samples: torch.Tensor, max_samples: int) -> torch.Tensor:

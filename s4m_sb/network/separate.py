@@ -75,7 +75,12 @@ def separate(
     T = mixture.shape[1]
     mask, num_frames = None, None
     if lengths is not None:
-        samples = num_samples(lengths.to(mixture.device), T)
+        if len(lengths) != len(mixture):
+            raise InputError(
+                f"{len(lengths)} lengths for {len(mixture)} mixtures; one "
+                "each is needed"
+            )
+        samples = num_samples(lengths, T).to(mixture.device)
         mask = sample_mask(samples, T)
         # Zero times NaN is NaN: padding is replaced, not multiplied.
         mixture = mixture.masked_fill(~mask, 0.0)

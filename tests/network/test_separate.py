@@ -288,3 +288,10 @@ def test_evaluation_does_not_wait_for_other_ranks(tmp_path, monkeypatch):
         torch.testing.assert_close(trained, evaluated, rtol=1e-5, atol=1e-6)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_lengths_of_another_count_are_refused():
+    mixture = torch.randn(3, 301)
+    for count in (1, 2, 4):
+        with pytest.raises(InputError, match=f"{count} lengths for 3 mix"):
+            separate(mixture, torch.ones(count), *networks())
