@@ -3,12 +3,12 @@
 import contextlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from s4m_sb.errors import InputError
+from s4m_sb.system.folders import own_folder
 
 EXAMPLE = "cat mixture.wav | s4m separate - > voices.wav"
 
@@ -33,8 +33,8 @@ def spooled_stdin() -> Iterator[Path]:
         raise InputError(f"stdin is closed; give it a recording: {EXAMPLE}")
     if sys.stdin.isatty():
         raise InputError(f"stdin is a terminal; give it a recording: {EXAMPLE}")
-    with tempfile.TemporaryDirectory(prefix="s4m.") as folder:
-        path = Path(folder) / "stdin"
+    with own_folder("s4m.") as folder:
+        path = folder / "stdin"
         try:
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
@@ -42,7 +42,7 @@ def spooled_stdin() -> Iterator[Path]:
             raise OSError(
                 error.errno,
                 f"{error.strerror}; TMPDIR may name another folder for stdin",
-                folder,
+                str(folder),
             ) from error
         if path.stat().st_size == 0:
             raise InputError(

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import math
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -263,12 +262,10 @@ def _to_stdout(
     from s4m_sb.commands.pipes import binary_stdout
     from s4m_sb.commands.reports import print_warning
     from s4m_sb.inference.recordings import find_recordings
+    from s4m_sb.system.folders import own_folder
 
-    with (
-        binary_stdout() as stdout,
-        tempfile.TemporaryDirectory(prefix="s4m.") as folder,
-    ):
-        recordings = find_recordings(arguments.files, Path(folder), stdin)
+    with binary_stdout() as stdout, own_folder("s4m.") as folder:
+        recordings = find_recordings(arguments.files, folder, stdin)
         if len(recordings) > 1:
             raise InputError(
                 f"stdout takes one recording, not {len(recordings)}; give "

@@ -21,6 +21,8 @@ def note(event, arguments):
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
         print("asks", event, arguments, file=sys.stderr)
 sys.addaudithook(note)
+from s4m_sb.commands.demo import server
+server.KEEP_S = float(sys.argv.pop(1))
 from s4m_sb.commands.main import main
 sys.exit(main())
 """
@@ -29,12 +31,15 @@ sys.exit(main())
 class Server:
     """``s4m demo`` in a process of its own."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, keep_s=3600):
         self.temporary = folder / "temporary"
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)
         self.stderr = folder / "stderr.txt"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "demo", "--port", "0", *arguments],
+            [
+                *(sys.executable, "-c", PROGRAM, str(keep_s)),
+                *("demo", "--port", "0", *arguments),
+            ],
             env={**os.environ, "TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
             stderr=self.stderr.open("wb"),
@@ -58,21 +63,24 @@ class Server:
         return self.process.wait(timeout=20)
 
 
-def post(server, path, body, content_type="application/json"):
+def post(server, path, body, content_type="application/json", **headers):
     """What the server answers to a request, as JSON."""
     request = urllib.request.Request(
-        f"{server.url}/gradio_api/{path}", body, {"Content-Type": content_type}
+        f"{server.url}/gradio_api/{path}",
+        body,
+        {"Content-Type": content_type, **headers},
     )
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
 
 
-def upload(server, path):
-    """Where the server has put a file that it was sent."""
-    body = (
+def upload(server, *paths, **headers):
+    """Where the server has put a file, the first one that it was sent."""
+    parts = [
         b'--x\r\nContent-Disposition: form-data; name="files"; '
-        b'filename="%s"\r\n\r\n%s\r\n--x--\r\n'
-        % (path.name.encode(), path.read_bytes())
-    )
+        b'filename="%s"\r\n\r\n%s\r\n' % (path.name.encode(), path.read_bytes())
+        for path in paths
+    ]
     kind = "multipart/form-data; boundary=x"
-    return post(server, "upload", body, kind)[0]
+    body = b"".join([*parts, b"--x--\r\n"])
+    return post(server, "upload", body, kind, **headers)[0]

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=200,
         metavar="MB",
-        help="largest file that is taken (default: 200)",
+        help="largest request that is taken, files and all (default: 200)",
     )
     parser.add_argument(
         "--device",

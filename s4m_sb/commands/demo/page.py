@@ -21,7 +21,6 @@ from s4m_sb.pretrained.fetching import model_folder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_talkers.wav"
 MAX_WAITING = 16  # for their turn; one recording is separated at a time
-KEEP_S = 3600  # what a page shows can be played and downloaded so long
 FORMATS = "WAV, FLAC, Ogg or MP3"
 ONLY_UPLOADS = "only uploaded files are taken"
 
@@ -178,7 +177,6 @@ def make_page(
     with gradio.Blocks(
         title="S4M: separate voices",
         analytics_enabled=False,
-        delete_cache=(KEEP_S // 4, KEEP_S),
     ) as page:
         gradio.HTML(HEAD)
         with gradio.Row():

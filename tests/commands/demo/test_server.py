@@ -3,13 +3,14 @@
 import contextlib
 import http.client
 import socket
+import time
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
 import soundfile
-from demo_process import MAX_MEGABYTES, upload
+from demo_process import EXAMPLE, MAX_MEGABYTES, Server, post, upload
 
 from s4m_sb.commands.demo.server import listen
 from s4m_sb.errors import InputError
@@ -59,6 +60,108 @@ def test_a_large_file_is_not_received(server, tmp_path):
     soundfile.write(large, np.zeros(MAX_MEGABYTES * 2**19 + 1), 8000)
     with pytest.raises(urllib.error.HTTPError, match="413"):
         upload(server, large)
+
+
+def files_of(server):
+    """What lies where uploads and results do."""
+    found = server.temporary.rglob("*")
+    return {path for path in found if path.is_file()}
+
+
+def wait_for(condition):
+    """Waits until it is so; no longer than a busy machine may take."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+START = (
+    b'--x\r\nContent-Disposition: form-data; name="files"; '
+    b'filename="a.wav"\r\n\r\n'
+)
+SMALL_FILES = 20 * (START + bytes(MAX_MEGABYTES * 2**20 // 20) + b"\r\n")
+FORM = "multipart/form-data; boundary=x"
+MOST_UPLOADED = MAX_MEGABYTES * 2**20 + 2**16
+
+
+def test_a_file_may_be_as_large_as_it_says(server, tmp_path):
+    large = tmp_path / "large.wav"
+    large.write_bytes(bytes(MAX_MEGABYTES * 2**20))
+    assert upload(server, large)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "start", "most"),
+    [
+        ("queue/join", "application/json", b'{"data": ["', 2**20),
+        ("upload", FORM, START, MOST_UPLOADED),
+        ("upload", FORM, SMALL_FILES, MOST_UPLOADED),
+    ],
+)
+@pytest.mark.parametrize("is_told", [True, False])
+def test_no_request_is_larger_than_that(
+    server, path, kind, start, most, is_told
+):
+    before = files_of(server)
+    address = server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=60)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", f"/gradio_api/{path}")
+        connection.putheader("Content-Type", kind)
+        if is_told:
+            connection.putheader("Content-Length", str(most + 1))
+            connection.endheaders()
+        else:
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            body = start + bytes(most + 1 - len(start))
+            connection.send(b"%x\r\n%s\r\n" % (len(body), body))
+        assert connection.getresponse().status == 413
+    assert files_of(server) == before
+
+
+def test_nothing_stays_of_an_upload_that_is_cut_off(server):
+    before = files_of(server)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n"
+            b"Content-Length: 1000000\r\n\r\n"
+        )
+        connection.sendall(START + bytes(100_000))
+        wait_for(lambda: files_of(server) != before)
+    wait_for(lambda: files_of(server) == before)
+
+
+def test_pages_of_other_web_sites_are_refused(server):
+    before = files_of(server)
+    for origin in ("http://evil.example", "null", f"{server.url}0"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            upload(server, EXAMPLE, Origin=origin)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            post(server, "queue/join", b"{}", Origin=origin)
+    assert files_of(server) == before
+    assert upload(server, EXAMPLE, Origin=server.url)
+
+
+def test_what_a_killed_server_left_and_what_is_old_is_removed(tmp_path):
+    killed = Server(tmp_path)
+    upload(killed, EXAMPLE)
+    killed.process.kill()
+    killed.process.wait()
+    left = files_of(killed)
+    assert left
+    server = Server(tmp_path, keep_s=2)
+    try:
+        assert files_of(server) & left == set()
+        upload(server, EXAMPLE)
+        assert files_of(server)
+        wait_for(lambda: not files_of(server))
+    finally:
+        server.end()
+    assert list(server.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("port", [-1, 2**16])
