@@ -155,8 +155,8 @@ def speechbrain_yaml(text: str, module: str = UPSTREAM) -> str:
 
 def _network(match: re.Match, names: dict[str, str]) -> str:
     key, name, body = match.groups()
-    lines = (line.strip().split(": ", 1) for line in body.splitlines())
-    arguments = {line[0]: line[1] for line in lines}
+    pairs = (line.strip().split(": ", 1) for line in body.splitlines())
+    arguments = {pair[0]: pair[1] for pair in pairs}
     if name == DECODER:
         name = "speechbrain.lobes.models.dual_path.Decoder"
         arguments = _of_decoder({**FILTERS, **arguments})
@@ -167,7 +167,7 @@ def _network(match: re.Match, names: dict[str, str]) -> str:
                     f"SpeechBrain's S4M has {option}: {value} alone"
                 )
         name = names[name]
-    lines = [f"    {option}: {arguments[option]}\n" for option in arguments]
+    lines = [f"    {option}: {value}\n" for option, value in arguments.items()]
     return f"{key}!new:{name}\n" + "".join(lines)
 
 
