@@ -1,23 +1,7 @@
 """``s4m export``: a training becomes a model that separates."""
 
-import pytest
-import soundfile
+from command_line import run
 from small_model import train
-from speech_like import speak
-
-from s4m_sb.commands.main import main
-
-
-@pytest.fixture
-def mixture(tmp_path):
-    path = tmp_path / "mix.flac"
-    signal = 0.4 * (speak(1, 0, 1.0, 16000) + speak(2, 0, 1.0, 16000))
-    soundfile.write(path, signal, 16000)
-    return path
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
 
 
 def test_export_then_separate(mixture, tmp_path, capsys):

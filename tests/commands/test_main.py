@@ -4,23 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from command_line import run, run_or_exit
 
 import s4m_sb
 from s4m_sb.commands import separate
-from s4m_sb.commands.main import COMMANDS, main
+from s4m_sb.commands.main import COMMANDS
 from s4m_sb.errors import InputError
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
-
-
-def run_or_exit(*arguments):
-    """Options that cannot be parsed end the process."""
-    try:
-        return run(*arguments)
-    except SystemExit as error:
-        return error.code
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import run
 
-from s4m_sb.commands.main import main
 from s4m_sb.pretrained.shipped import DEFAULT_MODEL, shipped_names
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
 
 
 def test_models_lists_what_ships(capsys):

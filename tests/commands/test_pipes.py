@@ -14,17 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 from flac_from_pipe import write_flac_from_pipe
-from small_model import write_model
 from speech_like import speak
 
 from s4m_sb.commands.main import main
 
 S4M = [sys.executable, "-m", "s4m_sb"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("models") / "small")
 
 
 @pytest.fixture(scope="module")

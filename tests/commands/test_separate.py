@@ -23,12 +23,12 @@ import pytest
 import soundfile
 import torch
 import torch.distributed
+from command_line import run, run_or_exit
 from small_model import write_model
 from speech_like import speak
 
 from s4m_sb.audio.files import audio_info, read_audio
 from s4m_sb.commands import separate
-from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError
 from s4m_sb.inference import spectrogram
 from s4m_sb.inference.file_separator import FileSeparator
@@ -40,35 +40,10 @@ from s4m_sb.pretrained.shipped import shipped_names
 from s4m_sb.system.ranks import Rank, deal
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture
-def mixture(tmp_path):
-    path = tmp_path / "mix.flac"
-    signal = 0.4 * (speak(1, 0, 1.0, 16000) + speak(2, 0, 1.0, 16000))
-    soundfile.write(path, signal, 16000)
-    return path
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
-
-
 def repeat(path):
     """Makes a recording three times as long."""
     signal, sample_rate = soundfile.read(path)
     soundfile.write(path, np.tile(signal, 3), sample_rate)
-
-
-def run_or_exit(*arguments):
-    """Options that cannot be parsed end the process."""
-    try:
-        return run(*arguments)
-    except SystemExit as error:
-        return error.code
 
 
 def test_separate_writes_one_file_a_voice(model, mixture, tmp_path, capsys):

@@ -3,8 +3,6 @@
 import os
 import pickle
 import re
-import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 import torch
+from data_sets import contents
+from process_groups import begun, kill_first
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing import rooms
@@ -34,11 +34,6 @@ def prepared(tmp_path):
     cached = CachedRooms(tmp_path / "rooms", **KEYS)
     cached.prepare()
     return cached
-
-
-def contents(folder):
-    """Name and bytes of every file."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def draws(cached, seed=0, number=20):
@@ -125,24 +120,13 @@ CachedRooms(sys.argv[1], 50, 2, 8000, 11).prepare(num_jobs=2)
 
 def test_a_killed_run_goes_on(tmp_path):
     folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-c", LONG.format(quick=QUICK), folder],
-        start_new_session=True,
-    )
-    try:
+    command = [sys.executable, "-c", LONG.format(quick=QUICK), folder]
+    with begun(command) as process:
         deadline = time.monotonic() + 60
         while len(list(folder.glob("[!.]*.npz"))) < 10:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
-        # The workers have to notice on their own.
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        while group_lives(process.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_first(process)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*.npz")}
     assert 10 <= len(times) < 50
     # Half a file, as a kill can leave it, and one that is being written.
@@ -161,14 +145,6 @@ def test_a_killed_run_goes_on(tmp_path):
     whole = CachedRooms(tmp_path / "whole", **keys)
     whole.prepare(num_jobs=2)
     assert contents(folder) == contents(whole.folder)
-
-
-def group_lives(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_two_processes_read_at_once(prepared):

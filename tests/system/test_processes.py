@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from process_groups import begun, group_lives, kill_first
 
 from s4m_sb.errors import InputError
 from s4m_sb.system.processes import num_cores, run_jobs
@@ -81,6 +82,7 @@ def test_the_bar_counts_what_was_done_before(capsys):
     assert "5/5" in capsys.readouterr().err
 
 
+HEARD = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 LONG = """
 import time
 from s4m_sb.system.processes import num_cores, run_jobs
@@ -91,13 +93,7 @@ for _ in run_jobs(time.sleep, [0, 0, 60, 60], num_jobs=2):
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_processes_end_with_the_one_that_began_them(interrupted):
-    process = subprocess.Popen(
-        [sys.executable, "-c", LONG],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    with begun([sys.executable, "-c", LONG], **HEARD) as process:
         assert process.stdout.readline() == b"begun\n"
         if interrupted:
             # Ctrl-C goes to all of them. Only the first one hears it, and
@@ -105,25 +101,7 @@ def test_processes_end_with_the_one_that_began_them(interrupted):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.3)
             assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        deadline = time.monotonic() + 30
-        while group_lives(process.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
-
-
-def group_lives(group):
-    """Whether a process of the group has not ended."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        kill_first(process, within_s=30)
 
 
 WRITES = """
@@ -143,21 +121,12 @@ for number in run_jobs(write, range(9), num_jobs=2):
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITES, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
+    command = [sys.executable, "-c", WRITES, str(tmp_path)]
+    with begun(command, **HEARD) as process:
         assert process.stdout.readline() == b"0\n"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == -signal.SIGINT  # a shell says 130
         assert not group_lives(process.pid)
-    finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert 2 <= len(written) < 9
     assert set(written.values()) == {"half\nwhole"}

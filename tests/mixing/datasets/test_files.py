@@ -1,10 +1,8 @@
 """Runs that stop, of themselves or not, and what the next one makes of it."""
 
 import json
-import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ import data_sets
 import numpy as np
 import pytest
 import soundfile
-from data_sets import make_data_set
+from data_sets import contents, make_data_set
+from process_groups import begun, kill_first
 
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.datasets.files import METADATA, PROGRESS
@@ -22,15 +21,6 @@ from s4m_sb.mixing.datasets.files import METADATA, PROGRESS
 HELPERS = Path(data_sets.__file__).parent
 COUNTS = (5, 3, 2)
 SETTINGS = {"num_mixtures": COUNTS, "segment_s": 0.5, "seed": 3}
-
-
-def contents(folder):
-    """Every file below a folder with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def logged(made):
@@ -147,27 +137,16 @@ def test_a_killed_run_goes_on(
         keys = {**keys, "noise": str(noise_folder)}
     output = tmp_path / "out"
     made = output / "wav8k" / "min"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", MAKE, speech_folder, output),
-            *(str(num_jobs), json.dumps(keys), str(HELPERS)),
-        ],
-        start_new_session=True,
-    )
-    try:
+    command = [
+        *(sys.executable, "-c", MAKE, speech_folder, output),
+        *(str(num_jobs), json.dumps(keys), str(HELPERS)),
+    ]
+    with begun(command) as process:
         deadline = time.monotonic() + 180
         while not (made / PROGRESS).exists() or len(logged(made)) < 2:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
-        # The workers have to notice on their own.
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        while group_lives(process.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_first(process)
     assert not (made / METADATA).exists()
     # Whatever stands there is whole.
     for path in made.glob("*/*/[!.]*.wav"):
@@ -194,14 +173,6 @@ def test_a_killed_run_goes_on(
     assert {path: path.stat().st_mtime_ns for path in times} == times
     whole = make_data_set(speech_folder, tmp_path / "whole", **keys)
     assert contents(made) == contents(whole)
-
-
-def group_lives(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 # A full disk
