@@ -87,6 +87,20 @@ def test_twin_is_s4m_tiny():
     )
 
 
+@pytest.mark.parametrize("size", ["-tiny", ""])
+def test_plain_is_s4m(size):
+    ours, plain = (build(m + size, speed.SMALL) for m in ("s4m", "plain"))
+    for name, module in ours.items():
+        module.load_state_dict(plain[name].state_dict())
+    mixture = torch.randn(1, 2000)
+    torch.testing.assert_close(
+        separate(mixture, None, **ours),
+        separate(mixture, None, **plain),
+        atol=1e-5,  # float32, Fourier transforms of 2 · 32 frames
+        rtol=1e-4,
+    )
+
+
 def test_frames_keep_their_duration_at_16_khz():
     for model in ("s4m-tiny", "s4m"):
         slow, fast = build(model, speed.SMALL), build(model + "-16k")

@@ -1,5 +1,6 @@
 """The pull request for SpeechBrain: made of this repository, and it passes."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,17 @@ def test_dropped_keys_are_keys_of_ours():
         for key, _, _ in make_pr.blocks((REPOSITORY / path).read_text("utf-8"))
     }
     assert make_pr.DROPPED - found == set()
+
+
+def test_the_command_of_the_note_is_understood(monkeypatch):
+    """That which measures the time of the plain network."""
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    import speed
+
+    note = (KIT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"python benchmarks/speed.py (.*?)```", note, re.S)
+    arguments = speed.parse_arguments(command.replace("\\\n", " ").split())
+    assert {"plain", "plain-tiny"} < set(arguments.models)
 
 
 def run(*words):
