@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import s4m_sb.network.masknet  # noqa: F401  # makes the operator known
 from s4m_sb.network.separate import separate
 
 FOLDER = Path(__file__).resolve().parent / "networks"
