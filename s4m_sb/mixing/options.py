@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from s4m_sb.audio.resampling import HIGHEST_RATE
 from s4m_sb.errors import InputError
 from s4m_sb.mixing.coloration import channel_frequencies
 from s4m_sb.mixing.conversation import Conversation
@@ -98,9 +99,10 @@ class MixingOptions(NoiseOptions):
         super().__post_init__()
         if self.num_spks < 1:
             raise InputError(f"num_spks is {self.num_spks}; give at least 1")
-        if self.sample_rate < 1:
+        if not 1 <= self.sample_rate <= HIGHEST_RATE:
             raise InputError(
-                f"sample_rate is {self.sample_rate}; give Hz above 0"
+                f"sample_rate is {self.sample_rate}; give Hz above 0, at most "
+                f"{HIGHEST_RATE}"
             )
         if self.segment_s is not None and not (
             1 <= self.segment_s * self.sample_rate < np.inf

@@ -16,6 +16,7 @@ NEEDED = {"num_spks": 2, "sample_rate": 8000}
     [
         ({"num_spks": 0}, "num_spks is 0; give at least 1"),
         ({"sample_rate": 0}, "sample_rate is 0"),
+        ({"sample_rate": 10**12}, "sample_rate is 1000000000000; give Hz"),
         ({"segment_s": 0}, "segment_s is 0"),
         ({"segment_s": -1.0}, "segment_s is -1.0"),
         ({"segment_s": float("nan")}, "segment_s is nan"),
