@@ -273,11 +273,24 @@ def test_what_says_its_length_is_not_read_to_count(tmp_path):
         assert [len(block) for block in file.by_blocks(5)] == [5, 2]
 
 
-@pytest.mark.parametrize("use", [audio_info, read_audio, stream_audio])
-def test_half_of_one_is_refused(tmp_path, use):
+@pytest.fixture
+def half(tmp_path):
+    """The first half of a FLAC file of 4 s that came through a pipe."""
     path = tmp_path / "half.flac"
     write_flac_from_pipe(path, speak(1, 0, 4.0, 8000), 8000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def test_half_of_one_is_as_long_as_what_it_holds(half):
+    held, _ = read_audio(half, partial=True)
+    assert audio_info(half).num_frames == len(held)
+    assert 8000 < len(held) < 24000
+
+
+@pytest.mark.parametrize("use", [read_audio, stream_audio])
+def test_half_of_one_is_refused(half, use):
+    path = half
     with pytest.raises(InputError, match="half.flac: cannot be read as audio"):
         list(use(path))
 
