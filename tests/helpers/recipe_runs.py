@@ -50,6 +50,11 @@ def environment():
     return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
 
 
+def _interruptible():
+    """A shell that starts tests in the background has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(recipe, yaml, output_folder, *flags, **options):
     """Starts ``python train.py hparams/...`` in a recipe's folder."""
     return subprocess.Popen(
@@ -61,6 +66,7 @@ def start(recipe, yaml, output_folder, *flags, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=_interruptible,
     )
 
 
