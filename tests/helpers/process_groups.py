@@ -16,10 +16,17 @@ def group_lives(group):
     return True
 
 
+def interruptible():
+    """A shell that starts tests in the background has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def begun(command, **options):
     """A process with a group of its own, of which nothing stays."""
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    process = subprocess.Popen(
+        command, start_new_session=True, preexec_fn=interruptible, **options
+    )
     try:
         yield process
     finally:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import yaml as pyyaml
+from process_groups import interruptible
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WSJ0MIX = REPOSITORY / "recipes/WSJ0Mix/separation"
@@ -50,11 +51,6 @@ def environment():
     return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _interruptible():
-    """A shell that starts tests in the background has SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(recipe, yaml, output_folder, *flags, **options):
     """Starts ``python train.py hparams/...`` in a recipe's folder."""
     return subprocess.Popen(
@@ -66,7 +62,7 @@ def start(recipe, yaml, output_folder, *flags, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_interruptible,
+        preexec_fn=interruptible,
     )
 
 

@@ -30,6 +30,7 @@ from torch import nn
 from s4m_sb.commands.main import main
 from s4m_sb.errors import InputError
 from s4m_sb.inference.interface import S4MSeparation
+from s4m_sb.inference.levels import bring_to_level
 from s4m_sb.pretrained import model as models
 from s4m_sb.pretrained.loading import load_parameters
 from s4m_sb.pretrained.model import load_pretrained
@@ -520,7 +521,8 @@ def test_speechbrain_and_this_package_read_one_folder(folders, name, tmp_path):
     theirs = SepformerSeparation.from_hparams(
         str(folders[name]), savedir=str(tmp_path / "links")
     )
-    mix = torch.randn(1, 900)
+    # At the level that this package brings every mixture to.
+    mix, _ = bring_to_level(torch.randn(1, 900))
     for source in (folders[name], tmp_path / "links"):
         trusted = source != folders[name]  # links, and not of the Hub
         ours = S4MSeparation.from_hparams(source, trusted=trusted)
